@@ -1,0 +1,119 @@
+"""The model as shipped: a folder with everything prediction needs, and nothing to execute.
+
+Format version 1: ``manifest.json`` (settings, tissues, provenance, and the SHA-256 of each
+other file), ``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile),
+``regions.tsv`` (chrom, start, end). Reading compares all hashes first.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+from deconv.atlas import Atlas
+from deconv.errors import CheckpointError, DeconvError
+from deconv.files import replacing_folder, require_file
+from deconv.model import ModelConfig, TwoStageNetwork
+from deconv.regions import RegionSet
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+_DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError)
+FILES = ("weights.safetensors", "atlas.safetensors", "regions.tsv")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network, its atlas, and where they come from (run, data hashes, metrics)."""
+
+    network: TwoStageNetwork
+    atlas: Atlas
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write a bundle as a new folder, whole or not at all."""
+    network, atlas = bundle.network, bundle.atlas
+    regions = atlas.regions
+    with replacing_folder(folder) as temporary:
+        weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+        save_file(weights, temporary / FILES[0])
+        arrays = {"mean": atlas.mean, "rho": atlas.rho, "profile": atlas.profile}
+        save_arrays(arrays, temporary / FILES[1])
+        table = pd.DataFrame({"chrom": regions.chrom, "start": regions.start, "end": regions.end})
+        table.to_csv(temporary / FILES[2], sep="\t", index=False)
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "tissues": list(atlas.tissues),
+            "build": regions.build,
+            "feature": regions.feature,
+            "read_effect": network.estimator.read_effect,
+            "model": network.config.model_dump(mode="json"),
+            "atlas_hash": atlas.content_hash,
+            "provenance": bundle.provenance,
+            "sha256": {name: _file_hash(temporary / name) for name in FILES},
+        }
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
+    """Read a bundle.
+
+    Raises
+    ------
+    InputError
+        If a file is missing.
+    CheckpointError
+        If the version is another, or any file is not what was written.
+    """
+    require_file(folder / MANIFEST)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        version, hashes = manifest["format_version"], manifest["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError("not a manifest", where=folder / MANIFEST, got=error) from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            "another format version", where=folder, got=version, expected=FORMAT_VERSION
+        )
+    for name in FILES:
+        require_file(folder / name)
+        if _file_hash(folder / name) != hashes.get(name):
+            raise CheckpointError("the file is not what was written", where=folder / name)
+    try:
+        table = pd.read_csv(folder / FILES[2], sep="\t", dtype={"chrom": str})
+        regions = RegionSet(
+            table["chrom"].to_numpy(dtype=str),
+            table["start"].to_numpy(),
+            table["end"].to_numpy(),
+            manifest["build"],
+            manifest["feature"],
+        )
+        arrays: dict[str, np.ndarray] = load_arrays(folder / FILES[1])
+        atlas = Atlas(tuple(manifest["tissues"]), regions, **arrays)
+        network = TwoStageNetwork(
+            ModelConfig.model_validate(manifest["model"]),
+            atlas,
+            read_effect=manifest["read_effect"],
+        )
+        network.load_state_dict(load_file(folder / FILES[0]))
+    except (*_DAMAGE, DeconvError) as error:
+        raise CheckpointError("the parts do not fit together", where=folder, got=error) from error
+    if atlas.content_hash != manifest["atlas_hash"]:
+        raise CheckpointError("the atlas is not what was written", where=folder)
+    return Bundle(network.to(device).eval(), atlas, manifest["provenance"])
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

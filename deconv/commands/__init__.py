@@ -1,0 +1,1 @@
+"""Sub-commands of `deconv`, one a module. They import what they need when they are called."""

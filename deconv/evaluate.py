@@ -1,0 +1,57 @@
+"""Evaluation on fixed sets of mixtures: the same for the network and every baseline."""
+
+import numpy as np
+import pandas as pd
+
+from deconv.counts import RegionCounts
+from deconv.metrics import PRESENT_FROM, evaluate_predictions
+from deconv.mixtures import MixingEngine
+from deconv.predictor import Deconvolution
+
+_DRAW_SIZE = 64
+
+
+def draw_mixtures(engine: MixingEngine, n: int) -> RegionCounts:
+    """Draw a fixed evaluation set: the first ``n`` mixtures of an engine, with the truth."""
+    n_regions = len(engine.atlas.regions)
+    methylated = np.empty((n, n_regions), dtype=np.int32)
+    coverage = np.empty_like(methylated)
+    proportions = np.empty((n, len(engine.atlas.tissues)))
+    for index, first in enumerate(range(0, n, _DRAW_SIZE)):
+        rows = slice(first, min(first + _DRAW_SIZE, n))
+        size = rows.stop - first
+        batch = engine.batch(index, _DRAW_SIZE)
+        methylated[rows] = batch.methylated[:size].cpu().numpy()
+        coverage[rows] = batch.coverage[:size].cpu().numpy()
+        proportions[rows] = batch.proportions[:size].cpu().numpy()
+    samples = pd.DataFrame(index=pd.Index([f"mixture-{i}" for i in range(n)], name="sample"))
+    truth = pd.DataFrame(proportions, index=samples.index, columns=list(engine.atlas.tissues))
+    return RegionCounts(methylated, coverage, engine.atlas.regions, samples, truth)
+
+
+def score(
+    result: Deconvolution, mixtures: RegionCounts, *, present_from: float = PRESENT_FROM
+) -> dict[str, float]:
+    """Return the metrics of a result on mixtures of known proportions."""
+    return evaluate_predictions(
+        result.proportions,
+        true_proportions(result, mixtures),
+        call=result.call,
+        presence=result.presence,
+        present_from=present_from,
+    )
+
+
+def summary_stats(result: Deconvolution, mixtures: RegionCounts) -> pd.DataFrame:
+    """Return a row per sample and tissue: the result beside the true proportion."""
+    table = result.table(mixtures.samples.index)
+    table = table.rename(columns={"proportion": "predicted_proportion"})
+    table.insert(2, "true_proportion", true_proportions(result, mixtures).ravel())
+    return table
+
+
+def true_proportions(result: Deconvolution, mixtures: RegionCounts) -> np.ndarray:
+    """Return the true fractions in the order of the result's tissues, 0 for one not mixed."""
+    if mixtures.proportions is None:
+        raise ValueError("the true proportions of these mixtures are not known")
+    return mixtures.proportions.reindex(columns=list(result.tissues), fill_value=0.0).to_numpy()

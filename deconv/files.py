@@ -1,0 +1,59 @@
+"""Files that are either whole or absent: written under a temporary name, then renamed."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deconv.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place if the block succeeds.
+
+    The data reach the disk before the rename, so a power cut leaves the old file or
+    the new one. The temporary name keeps the suffixes, by which writers pick a format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path``, which must not exist, on success."""
+    if path.exists():
+        raise InputError("the folder is there already", where=path, expected="a new name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path that is not a file with content.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, is a folder or is empty.
+    """
+    if not path.exists():
+        raise InputError("no such file", where=path)
+    if not path.is_file():
+        raise InputError("not a file", where=path)
+    if not path.stat().st_size:
+        raise InputError("the file is empty", where=path)

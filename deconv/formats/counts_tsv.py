@@ -1,0 +1,158 @@
+r"""Counts tables, as MetDecode and CelFiE use them.
+
+Spec: tab-separated text with a header, plain or gzip. Columns ``chrom``, ``start``, ``end``
+(0-based half-open; any case), then for each sample X a pair ``X_METH`` and ``X_DEPTH``:
+methylated and all CpG observations, as non-negative integers with X_METH <= X_DEPTH.
+Source: https://github.com/JorisVermeeschLab/MetDecode
+"""
+
+import gzip
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deconv.counts import MAX_COUNT, RegionCounts
+from deconv.errors import DeconvError, InputError
+from deconv.files import require_file
+from deconv.regions import UNKNOWN_BUILD, RegionSet
+
+_METH, _DEPTH = "_METH", "_DEPTH"
+
+
+def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
+    """Read a counts table; its samples have no tissues yet, see `label_samples`.
+
+    Raises
+    ------
+    InputError
+        With file, line and column, if the table breaks the spec above.
+    """
+    require_file(path)
+    table = _read_text(path)
+    header = {name.lower(): name for name in table.columns[:3]}
+    if list(header) != ["chrom", "start", "end"]:
+        raise InputError(
+            "wrong columns", where=f"{path}, header",
+            got=", ".join(table.columns[:4]) or "none",
+            expected="chrom, start, end, then X_METH and X_DEPTH for each sample X",
+        )  # fmt: skip
+    names = _sample_names(list(table.columns[3:]), path)
+    if table.empty:
+        raise InputError("the table has no rows", where=path)
+    if table[header["chrom"]].isna().any():
+        line = int(np.flatnonzero(table[header["chrom"]].isna())[0]) + 2
+        raise InputError("no chromosome", where=f"{path}, line {line}")
+    chrom = table[header["chrom"]].str.strip().to_numpy(dtype=str)
+    try:
+        regions = RegionSet(
+            chrom,
+            _integers(table[header["start"]], path),
+            _integers(table[header["end"]], path),
+            build,
+        )
+        return RegionCounts(
+            np.stack([_integers(table[n + _METH], path) for n in names]).astype(np.int32),
+            np.stack([_integers(table[n + _DEPTH], path) for n in names]).astype(np.int32),
+            regions,
+            pd.DataFrame(index=pd.Index(names, name="sample")),
+        )
+    except DeconvError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise InputError(str(error), where=path) from error
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file, warnings.catch_warnings():
+            # Without index_col=False pandas takes the first columns of a table whose rows
+            # are longer than its header for row names; with it, it only warns.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(file, sep="\t", dtype=str, skip_blank_lines=False, index_col=False)
+    except (OSError, EOFError, zlib.error, ValueError, pd.errors.ParserWarning) as error:
+        # pandas' parser errors and those of decoding are ValueErrors
+        reason = str(error).splitlines()[0]
+        raise InputError("not a readable tab-separated table", where=path, got=reason) from error
+
+
+def _sample_names(columns: list[str], path: Path) -> list[str]:
+    names = [c.removesuffix(_METH) for c in columns if c.endswith(_METH)]
+    paired = [n + suffix for n in names for suffix in (_METH, _DEPTH)]
+    odd = sorted(set(columns) ^ set(paired))
+    if odd or not names:
+        what = "a column is missing or unexpected" if odd else "there are no samples"
+        raise InputError(
+            what, where=f"{path}, header", got=", ".join(odd[:3]) or "none",
+            expected="X_METH and X_DEPTH for each sample X",
+        )  # fmt: skip
+    return names
+
+
+def _integers(column: pd.Series, path: Path) -> np.ndarray:
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~((numbers >= 0) & (numbers <= MAX_COUNT) & (numbers == np.floor(numbers)))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"{int(bad.sum())} value(s) are not counts",
+            where=f"{path}, line {row + 2}, column {column.name}",
+            got="nothing" if pd.isna(column.iloc[row]) else repr(column.iloc[row]),
+            expected=f"an integer from 0 to {MAX_COUNT}",
+        )
+    return numbers.astype(np.int64)
+
+
+def label_samples(counts: RegionCounts, table: Path | None = None) -> RegionCounts:
+    """Say which tissue and donor each sample is.
+
+    Parameters
+    ----------
+    counts
+        Counts whose samples may have no labels.
+    table
+        TSV or CSV with columns ``sample``, ``tissue`` and optionally ``donor`` (by
+        default each sample is a donor of its own). Without it the tissue is the part of
+        the sample name before the first ``-``, as in ``monocyte-2``.
+
+    Raises
+    ------
+    InputError
+        If the table lacks a column or a sample, or a name has no ``-``.
+    """
+    names = counts.samples.index
+    if table is None:
+        plain = [n for n in names if "-" not in n]
+        if plain:
+            raise InputError(
+                "no tissue in a sample name", got=plain[0],
+                expected="tissue-replicate, or a table of sample and tissue",
+            )  # fmt: skip
+        labels = pd.DataFrame({"tissue": [n.split("-")[0] for n in names]}, index=names)
+    else:
+        require_file(table)
+        separator = "," if table.suffix == ".csv" else "\t"
+        labels = pd.read_csv(table, sep=separator, dtype=str)
+        if not {"sample", "tissue"} <= set(labels.columns):
+            raise InputError(
+                "wrong columns", where=table, got=", ".join(labels.columns),
+                expected="sample, tissue and optionally donor",
+            )  # fmt: skip
+        labels = labels.set_index("sample")
+        missing = names.difference(labels.index)
+        if len(missing) or not labels.index.is_unique:
+            raise InputError(
+                f"{len(missing)} sample(s) have no row, or one has two",
+                where=table, got=missing[0] if len(missing) else "a repeated sample",
+            )  # fmt: skip
+        labels = labels.loc[names]
+    donor = labels["donor"] if "donor" in labels else pd.Series(names, index=names)
+    samples = pd.DataFrame({"tissue": labels["tissue"], "donor": donor}, index=names)
+    labelled = RegionCounts(
+        counts.methylated, counts.coverage, counts.regions, samples, counts.proportions
+    )
+    labelled.require("tissue", "donor")
+    return labelled

@@ -1,0 +1,180 @@
+"""Mixtures of pure samples, drawn on the device that trains on them.
+
+A mixture is drawn as sequencing would: tissues and their fractions from a design, one
+donor of each tissue, a depth, then reads. Reads are co-methylated, so that n CpG
+observations tell as much as n / `read_effect` independent ones; they are drawn in
+units of that size.
+
+Shape letters: B = samples in the batch, D = donors, T = tissues, R = regions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deconv.atlas import Atlas, smoothed_beta
+from deconv.configuration import Section
+from deconv.counts import RegionCounts
+from deconv.designs import draw_fractions
+from deconv.errors import MismatchError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Counts of mixtures and the truth about them, as float tensors on one device."""
+
+    methylated: Float[Tensor, "B R"]
+    coverage: Float[Tensor, "B R"]
+    proportions: Float[Tensor, "B T"]
+
+
+class MixtureConfig(Section):
+    """What mixtures look like.
+
+    Attributes
+    ----------
+    designs
+        Weight of each design, see `deconv.designs.DESIGNS`.
+    background
+        Tissues that make up most of the DNA in the cell-free designs.
+    depth
+        Range of the mean number of observations of a region, drawn log-uniformly.
+    missing_regions
+        Range of the share of regions lost in a sample, drawn uniformly.
+    cpgs_per_read, read_correlation
+        Observations that come together, and how alike they are (1 for fragment counts).
+    coverage_dispersion
+        Squared coefficient of variation of coverage after region and depth.
+    """
+
+    designs: dict[str, float]
+    background: tuple[str, ...] = ()
+    depth: tuple[float, float] = (5.0, 30.0)
+    missing_regions: tuple[float, float] = (0.0, 0.1)
+    cpgs_per_read: float = 4.0
+    read_correlation: float = 0.5
+    coverage_dispersion: float = 0.05
+
+    @property
+    def read_effect(self) -> float:
+        """Design effect 1 + (m - 1) rho of observations that come m at a time."""
+        return 1 + (self.cpgs_per_read - 1) * self.read_correlation
+
+
+class MixingEngine:
+    """Pure samples resident on a device, and batches of mixtures drawn from them.
+
+    Parameters
+    ----------
+    pure
+        Samples with tissue and donor, at the atlas' regions.
+    atlas
+        The reference built from the training donors; held-out donors are mixed with its
+        coverage profile, as that is all a model could know.
+    in_atlas
+        Whether the atlas was built from these donors. They lie closer to its means than an
+        unseen donor would, so their deviations are widened to those of unseen ones.
+    seed
+        With the index of a batch, it determines that batch.
+
+    Raises
+    ------
+    MismatchError
+        If a tissue of the atlas has no pure sample, or one is not in the atlas.
+    """
+
+    def __init__(
+        self,
+        pure: RegionCounts,
+        atlas: Atlas,
+        config: MixtureConfig,
+        *,
+        seed: int,
+        in_atlas: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        tissues = set(pure.samples["tissue"])
+        if tissues != set(atlas.tissues):
+            odd = sorted(tissues ^ set(atlas.tissues))
+            raise MismatchError("tissues differ from the atlas", got=f"{len(odd)}: {odd[:5]}")
+        if pure.regions.content_hash != atlas.regions.content_hash:
+            raise MismatchError("the samples are at other regions than the atlas")
+        of_tissue = np.array([atlas.tissues.index(t) for t in pure.samples["tissue"]])
+        order = np.argsort(of_tissue, kind="stable")
+        n_donors = np.bincount(of_tissue)
+        beta = smoothed_beta(pure, atlas.mean[of_tissue])
+        if in_atlas:
+            beta = _as_if_unseen(beta, atlas.mean[of_tissue], n_donors[of_tissue])
+        beta = beta[order]
+        self.config, self.seed, self.device = config, seed, torch.device(device)
+        self.atlas = atlas
+        self._beta = torch.from_numpy(beta).to(self.device)
+        self._profile = torch.from_numpy(atlas.profile).to(self.device)
+        self._n_donors = torch.from_numpy(n_donors)
+        self._first_donor = torch.from_numpy(np.cumsum(n_donors) - n_donors)
+
+    def batch(self, index: int, size: int) -> Batch:
+        """Draw the mixtures of batch ``index``: the same ones whenever it is asked for."""
+        state = np.random.SeedSequence([self.seed, index]).generate_state(2, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0] >> 1))
+        fractions = draw_fractions(
+            self.config.designs, size, self.atlas.tissues, self.config.background, generator
+        )
+        depth = _uniform(size, np.log(self.config.depth), generator).exp()
+        missing = _uniform(size, self.config.missing_regions, generator)
+        donors = self._pick_donors(fractions, generator)
+        noise = torch.Generator(self.device).manual_seed(int(state[1] >> 1))
+        beta = donors.to(self.device) @ self._beta
+        coverage, methylated = self._draw_reads(
+            beta, depth.to(self.device), missing.to(self.device), noise
+        )
+        return Batch(methylated, coverage, fractions.to(self.device))
+
+    def _pick_donors(
+        self, fractions: Float[Tensor, "B T"], generator: torch.Generator
+    ) -> Float[Tensor, "B D"]:
+        """Give each tissue's fraction to one of its donors."""
+        chance = torch.rand(fractions.shape, generator=generator)
+        donor: Int[Tensor, "B T"] = self._first_donor + (chance * self._n_donors).long()
+        weights = fractions.new_zeros(len(fractions), int(self._n_donors.sum()))
+        return weights.scatter_(1, donor, fractions)
+
+    def _draw_reads(
+        self,
+        beta: Float[Tensor, "B R"],
+        depth: Float[Tensor, " B"],
+        missing: Float[Tensor, " B"],
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+        sigma = float(np.sqrt(np.log1p(self.config.coverage_dispersion)))
+        spread = torch.randn(beta.shape, generator=generator, device=self.device)
+        expected = spread.mul_(sigma).sub_(sigma**2 / 2).exp_()
+        expected *= self._profile * depth[:, None] / self.config.read_effect
+        lost = torch.rand(beta.shape, generator=generator, device=self.device)
+        expected.masked_fill_(lost < missing[:, None], 0)
+        units = torch.poisson(expected, generator=generator)
+        methylated = torch.binomial(units, beta, generator=generator)
+        effect = self.config.read_effect
+        return units.mul_(effect).round_(), methylated.mul_(effect).round_()
+
+
+def _as_if_unseen(
+    beta: Float[np.ndarray, "D R"], mean: Float[np.ndarray, "D R"], n_donors: Int[np.ndarray, " D"]
+) -> Float[np.ndarray, "D R"]:
+    """Widen deviations from a mean of n donors, themselves included.
+
+    Their variance is (1 - 1/n) of a donor's; that of an unseen donor is (1 + 1/n).
+    """
+    factor = np.sqrt((n_donors + 1) / np.maximum(n_donors - 1, 1))[:, None]
+    widened = mean + (beta - mean) * factor
+    return np.asarray(widened.clip(0, 1), dtype=np.float32)
+
+
+def _uniform(
+    n: int, bounds: tuple[float, float] | np.ndarray, generator: torch.Generator
+) -> Float[Tensor, " n"]:
+    low, high = float(bounds[0]), float(bounds[1])
+    return low + (high - low) * torch.rand(n, generator=generator)

@@ -1,0 +1,1 @@
+"""Settings of the tracking server and the rules of promotion: data, read as package files."""

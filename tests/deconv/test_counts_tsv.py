@@ -1,0 +1,113 @@
+"""Counts tables: read as specified, refused with file, line and column."""
+
+import gzip
+
+import pytest
+
+from deconv.errors import InputError
+from deconv.formats import read_counts
+from deconv.formats.counts_tsv import label_samples
+
+GOOD = "chrom\tstart\tend\tliver-1_METH\tliver-1_DEPTH\nchr1\t10\t20\t3\t4\nchr2\t5\t9\t0\t0\n"
+
+
+def read(tmp_path, text, name="counts.tsv", **options):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_counts(path, **options)
+
+
+@pytest.mark.parametrize("transform", [str, str.upper, lambda s: s.replace("\n", "\r\n")])
+def test_table_is_read_whatever_the_case_and_line_ends(tmp_path, transform):
+    counts = read(tmp_path, transform(GOOD), build="hg19")
+    assert [n.lower() for n in counts.regions.names] == ["chr1:10-20", "chr2:5-9"]
+    assert counts.regions.build == "hg19"
+    assert counts.methylated.tolist() == [[3, 0]]
+    assert counts.coverage.tolist() == [[4, 0]]
+
+
+def test_gzip_is_read(tmp_path):
+    counts = read(tmp_path, gzip.compress(GOOD.encode()), name="counts.tsv.gz")
+    assert counts.coverage.tolist() == [[4, 0]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("chrom\tstart", "start\tchrom", "header: wrong columns; got start, chrom, end"),
+        (
+            "_DEPTH",
+            "_TOTAL",
+            "a column is missing or unexpected; got liver-1_DEPTH, liver-1_TOTAL",
+        ),
+        ("\t3\t4", "\t5\t4", "sample liver-1, region chr1:10-20: methylated exceeds coverage"),
+        ("\t3\t4", "\t-3\t4", "line 2, column liver-1_METH: 1 value.* are not counts; got '-3'"),
+        ("\t3\t4", "\t3.5\t4", "not counts; got '3.5'"),
+        ("\t3\t4", "\tNaN\t4", "not counts; got nothing"),
+        ("\t3\t4", "\t3\t9999999999", "expected an integer from 0 to 2147483647"),
+        ("\t3\t4", "\t3", "line 2, column liver-1_DEPTH.*got nothing"),
+        ("\t3\t4", "\t3\t4\t5\t6", "not a readable tab-separated table"),
+        ("chr2\t5", "\t5", "line 3: no chromosome"),
+        ("chr2\t5\t9", "chr1\t10\t20", "a region occurs twice; got chr1:10-20"),
+        ("chr1\t10\t20\t3\t4\nchr2\t5\t9\t0\t0\n", "", "the table has no rows"),
+    ],
+)
+def test_bad_tables_are_refused_with_their_place(tmp_path, old, new, message):
+    assert old in GOOD
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path, GOOD.replace(old, new))
+    assert "counts.tsv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (b"", "counts.tsv", "empty"),
+        (b"\xff\xfe\x00junk", "counts.tsv", "not a readable"),
+        (gzip.compress(GOOD.encode())[:-9], "counts.tsv.gz", "not a readable"),
+        (GOOD.encode(), "counts.tsv.gz", "not a readable"),
+        (GOOD.encode(), "counts.csv", "unknown suffix"),
+    ],
+)
+def test_unreadable_files_are_refused(tmp_path, content, name, message):
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, content, name=name)
+
+
+def test_tissue_is_the_part_of_the_name_before_the_dash(tmp_path):
+    counts = label_samples(read(tmp_path, GOOD))
+    assert counts.samples.to_dict("list") == {"tissue": ["liver"], "donor": ["liver-1"]}
+
+
+def test_tissue_and_donor_come_from_a_table(tmp_path):
+    table = tmp_path / "samples.csv"
+    table.write_text("sample,tissue,donor\nother,x,y\nliver-1,Liver,D7\n")
+    counts = label_samples(read(tmp_path, GOOD), table)
+    assert counts.samples.to_dict("list") == {"tissue": ["Liver"], "donor": ["D7"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sample,organ\nliver-1,x\n", "wrong columns; got sample, organ"),
+        ("sample,tissue\nother,x\n", "have no row"),
+        ("sample,tissue\nliver-1,x\nliver-1,y\n", "repeated"),
+    ],
+)
+def test_bad_sample_tables_are_refused(tmp_path, text, message):
+    table = tmp_path / "samples.csv"
+    table.write_text(text)
+    with pytest.raises(InputError, match=message):
+        label_samples(read(tmp_path, GOOD), table)
+
+
+def test_metdecode_reference_agrees_with_plain_arithmetic(shared_data):
+    path = shared_data / "metdecode" / "atlas-with-rep.tsv"
+    counts = label_samples(read_counts(path))
+    assert (len(counts), len(counts.regions)) == (40, 294)
+    assert counts.samples["tissue"].nunique() == 13
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    column = lines[0].index("OV-2_METH")
+    row = list(counts.samples.index).index("OV-2")
+    assert counts.methylated[row].sum() == sum(int(line[column]) for line in lines[1:])
+    assert counts.coverage[row].sum() == sum(int(line[column + 1]) for line in lines[1:])

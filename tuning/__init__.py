@@ -1,0 +1,1 @@
+"""Studies: Optuna on a SLURM cluster."""
