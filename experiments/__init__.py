@@ -1,0 +1,1 @@
+"""Tracked experiments: runs, their comparison, and the model registry, around MLflow."""

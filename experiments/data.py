@@ -1,0 +1,136 @@
+"""From configured paths to the data of a run: split donors, atlas, mixtures, dilutions."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from deconv.atlas import Atlas, build_atlas
+from deconv.counts import RegionCounts
+from deconv.errors import ConfigError, InputError
+from deconv.evaluate import draw_mixtures
+from deconv.formats import read_counts
+from deconv.formats.counts_tsv import label_samples
+from deconv.mixtures import MixingEngine
+from deconv.splits import Split, split_by_donor
+from experiments.config import DataConfig, RunConfig
+
+# Mixtures of different sets differ in donors; the offsets keep their draws apart too.
+_SEED_OFFSET = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Dilutions:
+    """Real mixtures with the known total fraction of some tissues."""
+
+    counts: RegionCounts
+    fraction: np.ndarray
+    tissues: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All data of a run; held-out mixtures are fixed by the seed."""
+
+    pure: RegionCounts
+    split: Split
+    atlas: Atlas
+    train: MixingEngine
+    validation: RegionCounts
+    test: RegionCounts | None
+    dilutions: Dilutions | None
+
+
+def load_run_data(config: RunConfig, device: torch.device) -> RunData:
+    """Read, split and mix.
+
+    Raises
+    ------
+    DeconvError
+        If a file, a label or a setting does not fit.
+    """
+    data = config.data
+    pure = _read_pure(data)
+    split = split_by_donor(
+        pure, n_validation=data.validation_donors, n_test=data.test_donors,
+        seed=config.random_seed,
+    )  # fmt: skip
+    if split.validation is None:
+        raise ConfigError("no donor is left for validation", where="data.validation_donors")
+    atlas = build_atlas(split.train)
+    mixtures = config.designs()
+
+    def engine(name: str, counts: RegionCounts) -> MixingEngine:
+        seed = 10 * config.random_seed + _SEED_OFFSET[name]
+        return MixingEngine(
+            counts, atlas, mixtures, seed=seed, in_atlas=name == "train", device=device
+        )
+
+    test = split.test and draw_mixtures(engine("test", split.test), data.test_mixtures)
+    return RunData(
+        pure=pure,
+        split=split,
+        atlas=atlas,
+        train=engine("train", split.train),
+        validation=draw_mixtures(engine("validation", split.validation), data.validation_mixtures),
+        test=test,
+        dilutions=_read_dilutions(data),
+    )
+
+
+def _read_pure(data: DataConfig) -> RegionCounts:
+    path = _data_path(data)
+    if path.is_dir():
+        if data.reference is None:
+            raise ConfigError(
+                "data.path is a folder", where=path, expected="data.reference, a file in it"
+            )
+        path = path / data.reference
+    counts = read_counts(path, build=data.genome_build)
+    if "tissue" not in counts.samples or data.tissue_table is not None:
+        table = None if data.tissue_table is None else Path(data.tissue_table)
+        counts = label_samples(counts, table)
+    return counts
+
+
+def _data_path(data: DataConfig) -> Path:
+    if data.path is None:
+        raise ConfigError("no data", where="data.path", expected="a path, for example by --data")
+    return Path(data.path)
+
+
+def _read_dilutions(data: DataConfig) -> Dilutions | None:
+    if data.dilutions is None:
+        return None
+    path = _data_path(data)
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.glob(data.dilutions.files))
+    if not files:
+        raise InputError("no dilutions", where=folder, expected=data.dilutions.files)
+    counts = concatenate([read_counts(f, build=data.genome_build) for f in files])
+    percents = []
+    for name in counts.samples.index:
+        match = re.search(data.dilutions.percent_in_name, name)
+        if match is None:
+            raise InputError(
+                "no percentage in a sample name", where=folder, got=name,
+                expected=f"a match of {data.dilutions.percent_in_name}",
+            )  # fmt: skip
+        percents.append(float(match.group(1)))
+    return Dilutions(counts, np.array(percents) / 100, data.dilutions.tissues)
+
+
+def concatenate(parts: Sequence[RegionCounts]) -> RegionCounts:
+    """Join samples of several files at the regions of the first."""
+    first, *others = parts
+    aligned = [first, *(part.at_regions(first.regions) for part in others)]
+    return replace(
+        first,
+        methylated=np.concatenate([part.methylated for part in aligned]),
+        coverage=np.concatenate([part.coverage for part in aligned]),
+        samples=pd.concat([part.samples for part in aligned]),
+    )

@@ -1,0 +1,111 @@
+"""Start or resume a run the way a person asks for it."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from deconv.errors import ConfigError
+from experiments.config import OutputConfig, RunConfig, load_config
+from experiments.console import RunProgress
+from experiments.run import RunResult, pick_device, prepare_run, run_training
+from experiments.rundir import RunFolder
+
+
+def train_and_report(
+    source: str | None,
+    *,
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+    resume: str | None = None,
+    device: str = "auto",
+) -> RunResult:
+    """Train with progress on standard error; Ctrl-C says how to go on and exits with 130.
+
+    Raises
+    ------
+    ConfigError
+        If neither a configuration nor a run is given, or they contradict each other.
+    """
+    config, folder = None, None
+    if source is not None:
+        config = load_config(source, overrides=overrides, data=data)
+    elif resume is None or data is not None or overrides:
+        raise ConfigError("no configuration", expected="a CONFIG, or only --resume RUN")
+    if resume is not None:
+        folder, config = find_run(resume, config)
+    assert config is not None
+    prepared = prepare_run(config, pick_device(device))
+    if folder is None:
+        folder = RunFolder.create(config, Path(str(source)).stem)
+    training = config.training
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        with (
+            RunProgress(training.n_steps, training.num_epochs) as progress,
+            stopping_between_steps(console) as check,
+        ):
+
+            def advance(steps: int) -> None:
+                progress.advance(steps)
+                check()
+
+            return run_training(prepared, folder, report=progress.report, advance=advance)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; go on with: deconv train --resume {folder.path}")
+        sys.exit(130)
+
+
+@contextmanager
+def stopping_between_steps(console: Console) -> Iterator[Callable[[], None]]:
+    """Turn the first Ctrl-C or SIGTERM into a stop where no write is half done.
+
+    Yields a check to be called between steps, which raises KeyboardInterrupt if a stop was
+    asked for. A second signal stops at once.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        console.print("stopping after this step; once more to stop at once")
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def find_run(run: str, config: RunConfig | None) -> tuple[RunFolder, RunConfig]:
+    """Find a run to resume; a configuration given again must be the one it began with.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or a setting differs.
+    """
+    output = config.output if config is not None else OutputConfig()
+    folder = RunFolder.find(run, output.directory)
+    begun = folder.config()
+    if config is not None:
+        now, then = config.flat(), begun.flat()
+        differing = [key for key in {**then, **now} if now.get(key) != then.get(key)]
+        if differing:
+            key = differing[0]
+            raise ConfigError(
+                f"{key} differs from the run's (it goes on as it began)", where=folder.path,
+                got=now.get(key), expected=then.get(key),
+            )  # fmt: skip
+    return folder, begun

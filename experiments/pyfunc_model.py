@@ -1,0 +1,39 @@
+"""The registered model, as MLflow runs it: this file as code, a bundle as data, no pickle.
+
+Input: ``methylated`` and ``coverage``, integers [samples, regions], in the region order of the
+bundle. Output: a row per sample and tissue.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from deconv.bundle import read_bundle
+from deconv.counts import RegionCounts
+from deconv.predictor import NetworkMethod
+
+
+class DeconvolutionModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+    """Predicts with the network of a bundle."""
+
+    def load_context(self, context: Any) -> None:
+        """Read the bundle, which checks its hashes."""
+        bundle = read_bundle(Path(context.artifacts["bundle"]))
+        self._method, self._regions = (
+            NetworkMethod(bundle.network, bundle.atlas),
+            bundle.atlas.regions,
+        )
+
+    # Without a hint for the input: MLflow would take it for a schema; the signature is one.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Deconvolve samples, which are numbered from 0; errors as `RegionCounts` says."""
+        methylated, coverage = (np.asarray(model_input[k]) for k in ("methylated", "coverage"))
+        samples = pd.DataFrame(index=pd.RangeIndex(len(methylated), name="sample"))
+        counts = RegionCounts(methylated, coverage, self._regions, samples)
+        return self._method.predict(counts).table(samples.index)
+
+
+mlflow.models.set_model(DeconvolutionModel())

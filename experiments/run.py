@@ -1,0 +1,216 @@
+"""The composition root of a training run: configuration, data, model, loop, tracker."""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from deconv.bundle import Bundle, read_bundle, write_bundle
+from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
+from deconv.evaluate import score, true_proportions
+from deconv.losses import loss_terms, running_metrics
+from deconv.metrics import HEADLINE
+from deconv.mixtures import Batch
+from deconv.model import TwoStageNetwork
+from deconv.predictor import NetworkMethod, interpret, run_network
+from deconv.prefetch import prefetch
+from deconv.schedule import make_optimizer, make_scheduler
+from deconv.train import TrainState, train
+from experiments.config import RunConfig
+from experiments.data import RunData, load_run_data
+from experiments.registry import fetch_model, log_bundle
+from experiments.results import evaluate_run, write_results
+from experiments.rundir import RunFolder
+from experiments.tracking import TrackedRun
+
+BEST_BY = "val/mae"
+AT_BEST = ("train/presence_accuracy", "val/presence_accuracy", *(f"val/{m}" for m in HEADLINE))
+BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run."""
+
+    run_id: str
+    folder: Path
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run whose configuration, data and network fit together; nothing is written yet."""
+
+    config: RunConfig
+    data: RunData
+    state: TrainState
+    device: torch.device
+
+
+def prepare_run(config: RunConfig, device: torch.device) -> PreparedRun:
+    """Load the data and build the network.
+
+    Raises
+    ------
+    DeconvError
+        If configuration, data or a checkpoint to start from do not fit.
+    """
+    data = load_run_data(config, device)
+    return PreparedRun(config, data, new_state(config, data, device), device)
+
+
+def run_training(
+    prepared: PreparedRun,
+    folder: RunFolder,
+    *,
+    report: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> RunResult:
+    """Train, evaluate and log a run, or go on with one that was interrupted.
+
+    Parameters
+    ----------
+    folder
+        The run's own; what is there already is continued.
+    report
+        Called with each epoch's metrics, for people.
+    advance
+        Called with the number of optimizer steps just done (at once, those of a resumed run).
+
+    Raises
+    ------
+    DeconvError
+        If the folder is in use, or of other data; if the tracking store is away at the
+        start or the end.
+    """
+    config, data, state = prepared.config, prepared.data, prepared.state
+    with ExitStack() as stack:
+        stack.enter_context(folder.locked())
+        tracked = folder.open_tracking(config, data)
+        stack.enter_context(folder.ending(tracked))
+        if (folder.path / LAST).exists():
+            saved = load_checkpoint(folder.path / LAST, device=prepared.device).state
+            if saved is not None:
+                state.load_state_dict(saved)
+                advance(state.epoch * config.training.steps_per_epoch)
+        train(
+            state,
+            partial(_batches, config=config, data=data),
+            partial(_loss, config=config),
+            config=config.training,
+            validate=partial(_validate, prepared=prepared),
+            score=BEST_BY,
+            record=stack.enter_context(folder.recorder(tracked, config, report)),
+            save=partial(_save, folder=folder.path, data=data),
+            advance=partial(advance, 1),
+        )
+        return _conclude(prepared, folder, tracked)
+
+
+def new_state(config: RunConfig, data: RunData, device: torch.device) -> TrainState:
+    """Return a network at its start, with optimizer and schedule, seeded by the config."""
+    torch.manual_seed(config.random_seed)  # of weights and dropout; a resumed run restores it
+    network = TwoStageNetwork(
+        config.model, data.atlas, read_effect=config.data.mixtures.read_effect
+    )
+    if config.model.pretrained_checkpoint is not None:
+        source = config.model.pretrained_checkpoint
+        start_from(network, data.atlas, load_pretrained(source), source)
+    network = network.to(device)
+    training = config.training
+    optimizer = make_optimizer(
+        network, config.optimizer,
+        learning_rate=training.learning_rate, weight_decay=training.weight_decay,
+    )  # fmt: skip
+    scheduler = make_scheduler(
+        optimizer, config.scheduler, n_steps=training.n_steps, warmup_ratio=training.warmup_ratio
+    )
+    return TrainState(model=network, optimizer=optimizer, scheduler=scheduler)
+
+
+def load_pretrained(source: str) -> Checkpoint:
+    """Load what a curriculum starts from: a checkpoint file, or a model URI of MLflow."""
+    if ":/" in source:
+        bundle = read_bundle(fetch_model(source))
+        return Checkpoint(bundle.network, bundle.atlas, epoch=0)
+    return load_checkpoint(Path(source))
+
+
+def _batches(first: int, stop: int, *, config: RunConfig, data: RunData) -> Iterable[Batch]:
+    training = config.training
+    make = partial(data.train.batch, size=training.batch_size)
+    return prefetch(make, first, stop, training.num_workers)
+
+
+def _loss(model: nn.Module, batch: Batch, *, config: RunConfig) -> dict[str, Tensor]:
+    output = model(batch.methylated, batch.coverage)
+    return {
+        **loss_terms(output, batch.proportions, config.loss),
+        **running_metrics(
+            output, batch.proportions,
+            present_from=config.loss.presence_threshold,
+            called_from=config.model.presence_threshold,
+        ),
+    }  # fmt: skip
+
+
+def _validate(model: TwoStageNetwork, *, prepared: PreparedRun) -> dict[str, float]:
+    config, data, device = prepared.config, prepared.data, prepared.device
+    output = run_network(model, data.validation, device)
+    result = interpret(output, model, data.atlas)
+    truth = torch.from_numpy(true_proportions(result, data.validation)).float().to(device)
+    terms = loss_terms(output, truth, config.loss)
+    metrics = score(result, data.validation, present_from=config.loss.presence_threshold)
+    metrics |= {name: float(value) for name, value in terms.items()}
+    return {f"val/{name}": value for name, value in metrics.items()}
+
+
+def _save(state: TrainState, is_best: bool, *, folder: Path, data: RunData) -> None:
+    assert isinstance(state.model, TwoStageNetwork)
+    checkpoint = Checkpoint(state.model, data.atlas, state.epoch, state.state_dict())
+    # The best first: were the last one written and the best not, a resumed run would miss it.
+    if is_best:
+        save_checkpoint(folder / BEST, Checkpoint(state.model, data.atlas, state.epoch))
+    save_checkpoint(folder / LAST, checkpoint)
+
+
+def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> RunResult:
+    """Evaluate the best weights, not the last, and log everything that a reader needs."""
+    config, data, device = prepared.config, prepared.data, prepared.device
+    best = load_checkpoint(folder.path / BEST, device=device)
+    method = NetworkMethod(best.network, data.atlas, device=device)
+    metrics, tables = evaluate_run(method, data, present_from=config.loss.presence_threshold)
+    at_best = tracked.spool.points[best.epoch].metrics
+    metrics |= {f"best/{name}": at_best[name] for name in AT_BEST if name in at_best}
+    metrics |= {"best/epoch": best.epoch, "train/loss_trend": folder.loss_trend(tracked.spool)}
+    facts = {"run_id": tracked.run_id, "run": folder.path.name, "epoch": best.epoch}
+    write_results(folder.path, metrics, tables, facts)
+    bundle = folder.path / "bundle"
+    if not bundle.exists():
+        hashes = {"data": data.pure.content_hash, "atlas": data.atlas.content_hash}
+        write_bundle(
+            bundle,
+            Bundle(best.network, data.atlas, {**facts, "sha256": hashes, "metrics": metrics}),
+        )
+    tracked.send()
+    tracked.log_summary(metrics, step=best.epoch)
+    tracked.log_files(folder.path, folder.artifacts())
+    log_bundle(tracked, bundle, step=best.epoch)
+    return RunResult(tracked.run_id, folder.path, metrics)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a device by name; ``auto`` is CUDA where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def read_results(folder: Path) -> dict[str, float]:
+    """Return the metrics of a finished run's folder."""
+    return dict(json.loads((folder / "test_results.json").read_text())["metrics"])
