@@ -35,6 +35,7 @@ def miami(stats: pd.DataFrame) -> Figure:
     axes.set_xticks(range(len(tissues)), tissues, rotation=60, ha="right")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    axes.set_ylim(-105, 105)
     axes.set_ylabel("predicted  |  true  (% of DNA)")
     axes.set_title("Miami plot: true proportions above, predicted below")
     return figure
@@ -152,6 +153,7 @@ def composition(table: pd.DataFrame, *, max_samples: int = 60) -> Figure:
     title = "Predicted composition"
     if len(wide) > len(shown):
         title += f" (first {len(shown)} of {len(wide)} samples)"
+    axes.set_ylim(0, 100)
     _label(axes, "", "% of DNA", title)
     axes.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=7)
     return figure

@@ -87,7 +87,11 @@ def verdict_table(verdicts: list[Verdict]) -> Table:
 
 
 def quiet_libraries() -> None:
-    """Keep the start-up messages of MLflow and its database off the terminal."""
+    """Keep the start-up messages of MLflow and its database off the terminal.
+
+    Its usage telemetry too: the tool sees patients' data and compute nodes have no network.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):

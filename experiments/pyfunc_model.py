@@ -27,7 +27,10 @@ class DeconvolutionModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-
             bundle.atlas.regions,
         )
 
-    # Without a hint for the input: MLflow would take it for a schema; the signature is one.
+    # The logged signature is the schema: MLflow's own schema by type hints knows no tensors,
+    # and without this, or with hints, it warns every user who loads the model.
+    _skip_type_hint_validation = True
+
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Deconvolve samples, which are numbered from 0; errors as `RegionCounts` says."""
         methylated, coverage = (np.asarray(model_input[k]) for k in ("methylated", "coverage"))

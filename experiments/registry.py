@@ -1,7 +1,6 @@
 """The model registry: log, register and promote bundles; fetch them for use."""
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,7 @@ def log_bundle(tracked: TrackedRun, folder: Path, *, step: int) -> None:
         ColSpec(DataType.float, "presence_probability", required=False),
     ]
     try:
-        with mlflow.start_run(run_id=tracked.run_id), warnings.catch_warnings():
-            # Type hints are one way to tell MLflow the schema; the signature is the other.
-            warnings.filterwarnings("ignore", message=".*type hint")
+        with mlflow.start_run(run_id=tracked.run_id):
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),

@@ -12,7 +12,11 @@ from experiments.data import load_run_data
 from experiments.launch import train_and_report
 
 TUMOURS = ("BRCA", "CEAD", "CESC", "COAD", "OV", "READ")
-QUICK = ("training.num_epochs=2", "training.mixtures_per_epoch=1280", "data.validation_mixtures=100")
+QUICK = (
+    "training.num_epochs=2",
+    "training.mixtures_per_epoch=1280",
+    "data.validation_mixtures=100",
+)
 
 
 def test_dilutions_are_predicted_beside_nnls(store, client, shared_data):
