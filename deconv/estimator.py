@@ -108,20 +108,24 @@ class AtlasEstimator(nn.Module):
         The precision depends on the mixture, which is what is sought: a first guess at
         a fixed precision is good enough for it.
         """
-        deviation = (methylated - coverage * self.reference) / coverage.clamp(min=1)
-        weight = coverage / (coverage * self.donor_variance + self.read_variance)
-        guess = self._first_guess(weight, deviation)
+        # weight = coverage / variance and deviation = excess / coverage, so their product is
+        # excess / variance. In place: these are passes over memory, not arithmetic.
+        excess = torch.addcmul(methylated, coverage, self.reference, value=-1)
+        variance = torch.addcmul(self.read_variance, coverage, self.donor_variance)
+        guess = self._first_guess(excess / variance, torch.div(coverage, variance))
         mean = guess @ self.mean
-        read_variance = mean.mul(1 - mean).mul_(self.read_effect)
-        weight = coverage / (coverage * (guess.square() @ self.spread) + read_variance)
-        return weight * deviation / self.scale, weight
+        mean.addcmul_(mean, mean, value=-1)
+        variance = (guess.square() @ self.spread).mul_(coverage)
+        variance.add_(mean, alpha=self.read_effect)
+        weight = torch.div(coverage, variance, out=mean)
+        return excess.div_(variance).div_(self.scale), weight
 
     def _first_guess(
-        self, weight: Float[Tensor, "B R"], deviation: Float[Tensor, "B R"]
+        self, weighted: Float[Tensor, "B R"], weight: Float[Tensor, "B R"]
     ) -> Float[Tensor, "B T"]:
         # How much more or less this sample tells than one of typical coverage.
         relative = (weight @ self.typical_share)[:, None]
-        delta = (weight * deviation) @ self.first_guess / relative.clamp(min=1e-6)
+        delta = weighted @ self.first_guess / relative.clamp(min=1e-6)
         proportions = (delta + 1 / len(self.mean)).clamp(min=1e-3)
         return proportions / proportions.sum(dim=1, keepdim=True)
 

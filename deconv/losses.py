@@ -6,10 +6,11 @@ Shape letters: B = samples in the batch, T = tissues.
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from deconv.configuration import Section
+from deconv.mixtures import Batch
 from deconv.model import Output, soft_proportions
 
 
@@ -72,3 +73,19 @@ def running_metrics(
             "presence_accuracy": (call == present).float().mean(),
             "spurious_mass": predicted.masked_fill(present, 0).sum(dim=1).mean(),
         }
+
+
+def training_values(
+    model: nn.Module, batch: Batch, *, config: LossConfig, called_from: float
+) -> dict[str, Float[Tensor, ""]]:
+    """Return what `deconv.train.train` descends and records for a batch."""
+    output = model(batch.methylated, batch.coverage)
+    return {
+        **loss_terms(output, batch.proportions, config),
+        **running_metrics(
+            output,
+            batch.proportions,
+            present_from=config.presence_threshold,
+            called_from=called_from,
+        ),
+    }

@@ -5,7 +5,7 @@ donor of each tissue, a depth, then reads. Reads are co-methylated, so that n Cp
 observations tell as much as n / `read_effect` independent ones; they are drawn in
 units of that size.
 
-Shape letters: B = samples in the batch, D = donors, T = tissues, R = regions.
+Shape letters: B = samples in the batch (b: of a part of it), D = donors, T = tissues, R = regions.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import norm
 from torch import Tensor
 
 from deconv.atlas import Atlas, smoothed_beta
@@ -20,6 +21,11 @@ from deconv.configuration import Section
 from deconv.counts import RegionCounts
 from deconv.designs import draw_fractions
 from deconv.errors import MismatchError
+from deconv.sampling import CELL_BITS, N_CELLS, PoissonSampler
+
+BLOCK = 32
+"""Samples drawn at a time on a CPU, so that passes stay in its cache."""
+N_NOISE = 512  # levels of coverage noise; with two table columns, 31 random bits
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,14 @@ class Batch:
     methylated: Float[Tensor, "B R"]
     coverage: Float[Tensor, "B R"]
     proportions: Float[Tensor, "B T"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Where the randomness of reads comes from: NumPy's bits are cheaper than torch's on a CPU."""
+
+    device: torch.Generator
+    cpu: np.random.SFC64
 
 
 class MixtureConfig(Section):
@@ -113,25 +127,55 @@ class MixingEngine:
         self.atlas = atlas
         self._beta = torch.from_numpy(beta).to(self.device)
         self._profile = torch.from_numpy(atlas.profile).to(self.device)
+        noise = _noise_levels(config.coverage_dispersion)
+        self._noise = torch.from_numpy(noise)
+        largest = config.depth[1] / config.read_effect * noise.max() * atlas.profile
+        self._sampler = PoissonSampler(largest, self.device)
         self._n_donors = torch.from_numpy(n_donors)
         self._first_donor = torch.from_numpy(np.cumsum(n_donors) - n_donors)
 
-    def batch(self, index: int, size: int) -> Batch:
-        """Draw the mixtures of batch ``index``: the same ones whenever it is asked for."""
-        state = np.random.SeedSequence([self.seed, index]).generate_state(2, np.uint64)
+    def batch(self, index: int, size: int, rows: slice | None = None) -> Batch:
+        """Draw the mixtures of batch ``index``: the same ones whenever it is asked for.
+
+        With ``rows``, which must begin at a multiple of `BLOCK`, only those of them.
+        """
+        rows = rows or slice(0, size)
+        state = np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> 1))
         fractions = draw_fractions(
             self.config.designs, size, self.atlas.tissues, self.config.background, generator
         )
         depth = _uniform(size, np.log(self.config.depth), generator).exp()
         missing = _uniform(size, self.config.missing_regions, generator)
-        donors = self._pick_donors(fractions, generator)
-        noise = torch.Generator(self.device).manual_seed(int(state[1] >> 1))
-        beta = donors.to(self.device) @ self._beta
-        coverage, methylated = self._draw_reads(
-            beta, depth.to(self.device), missing.to(self.device), noise
+        donors = self._pick_donors(fractions, generator)[rows].to(self.device)
+        levels = self._coverage_levels(depth, missing)[rows].to(self.device)
+        shape = (rows.stop - rows.start, len(self.atlas.regions))
+        methylated = torch.empty(shape, device=self.device)
+        coverage = torch.empty(shape, device=self.device)
+        n_rows = BLOCK if self.device.type == "cpu" else shape[0]
+        for first in range(0, shape[0], n_rows):
+            part = slice(first, first + n_rows)
+            noise = self._noise_of(index, rows.start + first)
+            self._draw_reads(donors[part], levels[part], methylated[part], coverage[part], noise)
+        return Batch(methylated, coverage, fractions[rows].to(self.device))
+
+    def _noise_of(self, index: int, first_row: int) -> Noise:
+        seeds = np.random.SeedSequence([self.seed, index, first_row]).generate_state(2, np.uint64)
+        return Noise(
+            torch.Generator(self.device).manual_seed(int(seeds[0] >> 1)),
+            np.random.SFC64(int(seeds[1])),
         )
-        return Batch(methylated, coverage, fractions.to(self.device))
+
+    def _coverage_levels(
+        self, depth: Float[Tensor, " B"], missing: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B levels"]:
+        """Return the reads expected of a sample's mean region at each noise level.
+
+        The order of the levels is shuffled, so that a sample's first ones can mean "lost".
+        """
+        levels = (depth / self.config.read_effect)[:, None] * self._noise
+        n_lost = (missing * N_NOISE).round()
+        return levels.masked_fill(torch.arange(N_NOISE) < n_lost[:, None], 0)
 
     def _pick_donors(
         self, fractions: Float[Tensor, "B T"], generator: torch.Generator
@@ -144,21 +188,44 @@ class MixingEngine:
 
     def _draw_reads(
         self,
-        beta: Float[Tensor, "B R"],
-        depth: Float[Tensor, " B"],
-        missing: Float[Tensor, " B"],
-        generator: torch.Generator,
-    ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
-        sigma = float(np.sqrt(np.log1p(self.config.coverage_dispersion)))
-        spread = torch.randn(beta.shape, generator=generator, device=self.device)
-        expected = spread.mul_(sigma).sub_(sigma**2 / 2).exp_()
-        expected *= self._profile * depth[:, None] / self.config.read_effect
-        lost = torch.rand(beta.shape, generator=generator, device=self.device)
-        expected.masked_fill_(lost < missing[:, None], 0)
-        units = torch.poisson(expected, generator=generator)
-        methylated = torch.binomial(units, beta, generator=generator)
+        donors: Float[Tensor, "b D"],
+        levels: Float[Tensor, "b levels"],
+        methylated: Float[Tensor, "b R"],
+        coverage: Float[Tensor, "b R"],
+        noise: Noise,
+    ) -> None:
+        """Draw methylated and unmethylated reads, which are independent Poisson numbers.
+
+        (A Poisson number of reads, of which a binomial share is methylated, is the same.)
+        One random integer a region serves as two table columns and the noise level.
+        """
+        beta = donors @ self._beta
+        bits = self._random_bits(beta.shape, noise)
+        level = bits.bitwise_right_shift(2 * CELL_BITS).bitwise_and_(N_NOISE - 1)
+        level += (
+            N_NOISE * torch.arange(len(levels), dtype=torch.int32, device=self.device)[:, None]
+        )
+        expected = torch.index_select(levels.view(-1), 0, level.view(-1)).view(beta.shape)
+        expected *= self._profile
+
+        torch.mul(expected, beta, out=methylated)
+        torch.sub(expected, methylated, out=coverage)
+        self._sampler.draw(coverage, bits.bitwise_and(N_CELLS - 1), noise.device)
+        column = bits.bitwise_right_shift_(CELL_BITS).bitwise_and_(N_CELLS - 1)
+        self._sampler.draw(methylated, column, noise.device)
         effect = self.config.read_effect
-        return units.mul_(effect).round_(), methylated.mul_(effect).round_()
+        coverage.add_(methylated).mul_(effect).round_()
+        methylated.mul_(effect).round_()
+
+    def _random_bits(self, shape: torch.Size, noise: Noise) -> Int[Tensor, "b R"]:
+        """Return 31 random bits each: half a long integer is cheaper than a whole short one."""
+        n = (shape.numel() + 1) // 2
+        if self.device.type == "cpu":
+            wide = torch.from_numpy(noise.cpu.random_raw(n).view(np.int64))
+        else:
+            wide = torch.empty(n, dtype=torch.int64, device=self.device)
+            wide.random_(generator=noise.device)
+        return wide.view(torch.int32)[: shape.numel()].view(shape)
 
 
 def _as_if_unseen(
@@ -171,6 +238,15 @@ def _as_if_unseen(
     factor = np.sqrt((n_donors + 1) / np.maximum(n_donors - 1, 1))[:, None]
     widened = mean + (beta - mean) * factor
     return np.asarray(widened.clip(0, 1), dtype=np.float32)
+
+
+def _noise_levels(dispersion: float) -> Float[np.ndarray, " levels"]:
+    """Return equally probable levels of lognormal noise of mean 1, in shuffled order."""
+    sigma = np.sqrt(np.log1p(dispersion))
+    quantile = (np.arange(N_NOISE) + 0.5) / N_NOISE
+    levels = np.exp(sigma * norm.ppf(quantile))
+    levels = np.random.default_rng(0).permutation(levels / levels.mean())
+    return levels.astype(np.float32)
 
 
 def _uniform(

@@ -44,7 +44,7 @@ def make_optimizer(
         {"params": decayed, "weight_decay": weight_decay},
         {"params": kept, "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=learning_rate, betas=config.betas, eps=config.eps)
+    return AdamW(groups, lr=learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def make_scheduler(

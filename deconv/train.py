@@ -124,6 +124,7 @@ def train(
     record: Record,
     save: Callable[[TrainState, bool], None],
     advance: Callable[[], None] = lambda: None,
+    over_processes: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: metrics,
 ) -> None:
     """Train until ``config.num_epochs``, starting from wherever ``state`` is.
 
@@ -141,6 +142,8 @@ def train(
         counts as done. ``save`` is told whether the epoch is the best so far.
     advance
         Called after each optimizer step, for a progress bar.
+    over_processes
+        Averages the training metrics over parallel processes.
 
     Raises
     ------
@@ -165,9 +168,8 @@ def train(
             state.scheduler.step()
             advance()
 
-        metrics = {
-            f"train/{name}": value for name, value in (sums.means() | norms.means()).items()
-        }
+        means = over_processes(sums.means() | norms.means())
+        metrics = {f"train/{name}": value for name, value in means.items()}
         if not math.isfinite(metrics["train/gradient_norm"]):
             raise DivergenceError(
                 "the gradient is not finite",

@@ -29,12 +29,7 @@ def run_demo(folder: Path) -> None:
     console = Console()
     atlas_path, patients_path = folder / "atlas.h5ad", folder / "patients.h5ad"
     console.rule("1. simulate an atlas of donors")
-    with Progress(transient=True) as progress:
-        task = progress.add_task("simulating donors", total=len(TISSUES) * N_DONORS)
-        simulate_atlas(
-            atlas_path, n_regions=N_REGIONS, n_donors=N_DONORS, depth=DEPTH, seed=SEED,
-            advance=lambda: progress.advance(task),
-        )  # fmt: skip
+    simulate(atlas_path)
     console.print(f"{atlas_path}: {len(TISSUES)} tissues x {N_DONORS} donors, {N_REGIONS} regions")
 
     console.rule("2. train the two-stage network, tracked in MLflow")
@@ -67,6 +62,16 @@ def run_demo(folder: Path) -> None:
         "The runs and the registry: deconv ui, then http://127.0.0.1:5000",
         highlight=False,
     )
+
+
+def simulate(path: Path) -> None:
+    """Write the demo's atlas."""
+    with Progress(transient=True) as progress:
+        task = progress.add_task("simulating donors", total=len(TISSUES) * N_DONORS)
+        simulate_atlas(
+            path, n_regions=N_REGIONS, n_donors=N_DONORS, depth=DEPTH, seed=SEED,
+            advance=lambda: progress.advance(task),
+        )  # fmt: skip
 
 
 def make_patients(atlas_path: Path, path: Path) -> None:

@@ -10,9 +10,17 @@ from types import FrameType
 from rich.console import Console
 
 from deconv.errors import ConfigError
+from deconv.parallel import joined
 from experiments.config import OutputConfig, RunConfig, load_config
 from experiments.console import RunProgress
-from experiments.run import RunResult, pick_device, prepare_run, run_training
+from experiments.run import (
+    PreparedRun,
+    RunResult,
+    follow_training,
+    pick_device,
+    prepare_run,
+    run_training,
+)
 from experiments.rundir import RunFolder
 
 
@@ -25,6 +33,8 @@ def train_and_report(
     device: str = "auto",
 ) -> RunResult:
     """Train with progress on standard error; Ctrl-C says how to go on and exits with 130.
+
+    Under ``torchrun`` the first process reports; the others help and exit.
 
     Raises
     ------
@@ -39,10 +49,21 @@ def train_and_report(
     if resume is not None:
         folder, config = find_run(resume, config)
     assert config is not None
-    prepared = prepare_run(config, pick_device(device))
-    if folder is None:
-        folder = RunFolder.create(config, Path(str(source)).stem)
-    training = config.training
+    main_device = pick_device(device)
+    with joined(main_device.type) as group:
+        prepared = prepare_run(config, pick_device(device, group.local_rank), group)
+        if folder is None:
+            name = Path(str(source)).stem
+            folder = group.from_first(RunFolder.create(config, name) if group.is_first else None)
+        assert folder is not None
+        if not group.is_first:
+            follow_training(prepared, folder)
+            sys.exit(0)
+        return _train_visibly(prepared, folder)
+
+
+def _train_visibly(prepared: PreparedRun, folder: RunFolder) -> RunResult:
+    training = prepared.config.training
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         with (

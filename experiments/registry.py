@@ -67,7 +67,7 @@ def log_bundle(tracked: TrackedRun, folder: Path, *, step: int) -> None:
         ColSpec(DataType.float, "presence_probability", required=False),
     ]
     try:
-        with mlflow.start_run(run_id=tracked.run_id):
+        with tracked.waiting(), mlflow.start_run(run_id=tracked.run_id):
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),

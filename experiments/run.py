@@ -3,24 +3,26 @@
 import json
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from deconv.bundle import Bundle, read_bundle, write_bundle
 from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
+from deconv.errors import CheckpointError
 from deconv.evaluate import score, true_proportions
-from deconv.losses import loss_terms, running_metrics
+from deconv.losses import loss_terms, training_values
+from deconv.memory import keep_freed_memory
 from deconv.metrics import HEADLINE
-from deconv.mixtures import Batch
+from deconv.mixtures import BLOCK, Batch
 from deconv.model import TwoStageNetwork
+from deconv.parallel import Group
 from deconv.predictor import NetworkMethod, interpret, run_network
 from deconv.prefetch import prefetch
 from deconv.schedule import make_optimizer, make_scheduler
-from deconv.train import TrainState, train
+from deconv.train import Metrics, Record, TrainState, train
 from experiments.config import RunConfig
 from experiments.data import RunData, load_run_data
 from experiments.registry import fetch_model, log_bundle
@@ -40,6 +42,7 @@ class RunResult:
     run_id: str
     folder: Path
     metrics: dict[str, float]
+    tracking_seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,12 @@ class PreparedRun:
     data: RunData
     state: TrainState
     device: torch.device
+    group: Group
 
 
-def prepare_run(config: RunConfig, device: torch.device) -> PreparedRun:
+def prepare_run(
+    config: RunConfig, device: torch.device, group: Group | None = None
+) -> PreparedRun:
     """Load the data and build the network.
 
     Raises
@@ -60,8 +66,12 @@ def prepare_run(config: RunConfig, device: torch.device) -> PreparedRun:
     DeconvError
         If configuration, data or a checkpoint to start from do not fit.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
+    group = group or Group()
+    group.rows(config.training.batch_size, BLOCK)
     data = load_run_data(config, device)
-    return PreparedRun(config, data, new_state(config, data, device), device)
+    return PreparedRun(config, data, new_state(config, data, device), device, group)
 
 
 def run_training(
@@ -88,28 +98,68 @@ def run_training(
         If the folder is in use, or of other data; if the tracking store is away at the
         start or the end.
     """
-    config, data, state = prepared.config, prepared.data, prepared.state
+    config = prepared.config
     with ExitStack() as stack:
         stack.enter_context(folder.locked())
-        tracked = folder.open_tracking(config, data)
+        tracked = folder.open_tracking(config, prepared.data)
         stack.enter_context(folder.ending(tracked))
-        if (folder.path / LAST).exists():
-            saved = load_checkpoint(folder.path / LAST, device=prepared.device).state
-            if saved is not None:
-                state.load_state_dict(saved)
-                advance(state.epoch * config.training.steps_per_epoch)
-        train(
-            state,
-            partial(_batches, config=config, data=data),
-            partial(_loss, config=config),
-            config=config.training,
-            validate=partial(_validate, prepared=prepared),
-            score=BEST_BY,
+        _restore(prepared, folder, advance)
+        _train(
+            prepared,
             record=stack.enter_context(folder.recorder(tracked, config, report)),
-            save=partial(_save, folder=folder.path, data=data),
+            save=partial(_save, folder=folder.path, data=prepared.data),
             advance=partial(advance, 1),
         )
         return _conclude(prepared, folder, tracked)
+
+
+def follow_training(prepared: PreparedRun, folder: RunFolder) -> None:
+    """Do the share of a parallel run that falls to a process other than the first."""
+    _restore(prepared, folder, lambda steps: None)
+    _train(prepared, record=Silent(), save=lambda state, is_best: None, advance=lambda: None)
+
+
+class Silent:
+    """Records nothing."""
+
+    def log_metrics(self, metrics: Metrics, *, step: int) -> None:
+        """Do nothing."""
+
+
+def _restore(prepared: PreparedRun, folder: RunFolder, advance: Callable[[int], None]) -> None:
+    if not (folder.path / LAST).exists():
+        return
+    saved = load_checkpoint(folder.path / LAST, device=prepared.device).state
+    if saved is None:
+        raise CheckpointError("a checkpoint without a state to go on from", where=folder.path)
+    prepared.state.load_state_dict(saved)
+    advance(prepared.state.epoch * prepared.config.training.steps_per_epoch)
+
+
+def _train(
+    prepared: PreparedRun,
+    *,
+    record: Record,
+    save: Callable[[TrainState, bool], None],
+    advance: Callable[[], None],
+) -> None:
+    config, state, group = prepared.config, prepared.state, prepared.group
+    forward = group.wrap(state.model)
+    values = partial(
+        training_values, config=config.loss, called_from=config.model.presence_threshold
+    )
+    train(
+        state,
+        partial(_batches, prepared=prepared),
+        lambda model, batch: values(forward, batch),
+        config=config.training,
+        validate=partial(_validate, prepared=prepared),
+        score=BEST_BY,
+        record=record,
+        save=save,
+        advance=advance,
+        over_processes=group.mean,
+    )
 
 
 def new_state(config: RunConfig, data: RunData, device: torch.device) -> TrainState:
@@ -141,22 +191,11 @@ def load_pretrained(source: str) -> Checkpoint:
     return load_checkpoint(Path(source))
 
 
-def _batches(first: int, stop: int, *, config: RunConfig, data: RunData) -> Iterable[Batch]:
-    training = config.training
-    make = partial(data.train.batch, size=training.batch_size)
+def _batches(first: int, stop: int, *, prepared: PreparedRun) -> Iterable[Batch]:
+    training = prepared.config.training
+    rows = prepared.group.rows(training.batch_size, BLOCK)
+    make = partial(prepared.data.train.batch, size=training.batch_size, rows=rows)
     return prefetch(make, first, stop, training.num_workers)
-
-
-def _loss(model: nn.Module, batch: Batch, *, config: RunConfig) -> dict[str, Tensor]:
-    output = model(batch.methylated, batch.coverage)
-    return {
-        **loss_terms(output, batch.proportions, config.loss),
-        **running_metrics(
-            output, batch.proportions,
-            present_from=config.loss.presence_threshold,
-            called_from=config.model.presence_threshold,
-        ),
-    }  # fmt: skip
 
 
 def _validate(model: TwoStageNetwork, *, prepared: PreparedRun) -> dict[str, float]:
@@ -201,14 +240,14 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
     tracked.log_summary(metrics, step=best.epoch)
     tracked.log_files(folder.path, folder.artifacts())
     log_bundle(tracked, bundle, step=best.epoch)
-    return RunResult(tracked.run_id, folder.path, metrics)
+    return RunResult(tracked.run_id, folder.path, metrics, tracked.seconds)
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """Return a device by name; ``auto`` is CUDA where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
 
 
 def read_results(folder: Path) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,17 @@ class TrackedRun:
         self.client, self.run_id, self.spool = client, run_id, spool
         self._unsent = [point for point in spool.points.values() if point.step >= 0]
         self._console = Console(stderr=True)
+        self.seconds = 0.0
+        """Time that the run has waited for the tracking store."""
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of a block as spent on tracking."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begin
 
     def log_metrics(self, metrics: Metrics, *, step: int) -> None:
         """Record an epoch."""
@@ -82,7 +95,8 @@ class TrackedRun:
 
     def _call(self, name: str, *arguments: Any, **named: Any) -> None:
         try:
-            getattr(self.client, name)(*arguments, **named)
+            with self.waiting():
+                getattr(self.client, name)(*arguments, **named)
         except (MlflowException, OSError) as error:
             raise TrackingError(
                 "the tracking store did not take the data (they are kept in the run's folder)",

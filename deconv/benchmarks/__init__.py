@@ -1,0 +1,1 @@
+"""Measurements, always beside a baseline taken in the same run."""

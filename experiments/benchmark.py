@@ -1,0 +1,63 @@
+"""`deconv benchmark speed`: the library's figures, and the share of a run that tracking takes."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+import torch
+
+from deconv.benchmarks.speed import measure
+from deconv.simulate import simulate_atlas
+from experiments.launch import train_and_report
+from experiments.results import write_text
+
+N_EPOCHS = 10  # of the run in which tracking is timed: a third of a usual one
+
+
+def benchmark_speed(
+    path: Path, *, sizes: Sequence[int], batch_size: int, n_epochs: int = N_EPOCHS
+) -> list[dict[str, Any]]:
+    """Measure each size on the CPU and, where there is one, on the GPU; write them as JSON."""
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    results = []
+    for device in devices:
+        for n_regions in sizes:
+            result = measure(n_regions, batch_size, device)
+            result["tracking_share"] = tracking_share(n_regions, batch_size, device, n_epochs)
+            results.append(result)
+    write_text(path, json.dumps({"results": results}, indent=1))
+    return results
+
+
+def tracking_share(n_regions: int, batch_size: int, device: str, n_epochs: int) -> float:
+    """Train ``phase2_sparse`` in a store of its own; return the time spent on MLflow over all.
+
+    The time counts what the run waits for, registering the model included; creating the
+    tables of a new store, once in its life, does not.
+    """
+    before = mlflow.get_tracking_uri()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        simulate_atlas(folder / "a.h5ad", n_regions=n_regions, n_donors=4, depth=240, seed=0)
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_experiment("benchmark")
+        settings = {
+            "output.directory": folder / "runs",
+            "training.batch_size": batch_size,
+            "training.num_epochs": n_epochs,
+        }
+        try:
+            begin = time.perf_counter()
+            result = train_and_report(
+                "phase2_sparse",
+                data=str(folder / "a.h5ad"),
+                overrides=[f"{key}={value}" for key, value in settings.items()],
+                device=device,
+            )
+            return result.tracking_seconds / (time.perf_counter() - begin)
+        finally:
+            mlflow.set_tracking_uri(before)
