@@ -21,7 +21,7 @@ from deconv.configuration import Section
 from deconv.counts import RegionCounts
 from deconv.designs import draw_fractions
 from deconv.errors import MismatchError
-from deconv.sampling import CELL_BITS, N_CELLS, PoissonSampler
+from deconv.sampling import CELL_BITS, N_CELLS, Noise, PoissonSampler
 
 BLOCK = 32
 """Samples drawn at a time on a CPU, so that passes stay in its cache."""
@@ -35,14 +35,6 @@ class Batch:
     methylated: Float[Tensor, "B R"]
     coverage: Float[Tensor, "B R"]
     proportions: Float[Tensor, "B T"]
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Where the randomness of reads comes from: NumPy's bits are cheaper than torch's on a CPU."""
-
-    device: torch.Generator
-    cpu: np.random.SFC64
 
 
 class MixtureConfig(Section):
@@ -155,16 +147,9 @@ class MixingEngine:
         n_rows = BLOCK if self.device.type == "cpu" else shape[0]
         for first in range(0, shape[0], n_rows):
             part = slice(first, first + n_rows)
-            noise = self._noise_of(index, rows.start + first)
+            noise = Noise((self.seed, index, rows.start + first), self.device)
             self._draw_reads(donors[part], levels[part], methylated[part], coverage[part], noise)
         return Batch(methylated, coverage, fractions[rows].to(self.device))
-
-    def _noise_of(self, index: int, first_row: int) -> Noise:
-        seeds = np.random.SeedSequence([self.seed, index, first_row]).generate_state(2, np.uint64)
-        return Noise(
-            torch.Generator(self.device).manual_seed(int(seeds[0] >> 1)),
-            np.random.SFC64(int(seeds[1])),
-        )
 
     def _coverage_levels(
         self, depth: Float[Tensor, " B"], missing: Float[Tensor, " B"]
@@ -200,7 +185,7 @@ class MixingEngine:
         One random integer a region serves as two table columns and the noise level.
         """
         beta = donors @ self._beta
-        bits = self._random_bits(beta.shape, noise)
+        bits = noise.bits(beta.shape)
         level = bits.bitwise_right_shift(2 * CELL_BITS).bitwise_and_(N_NOISE - 1)
         level += (
             N_NOISE * torch.arange(len(levels), dtype=torch.int32, device=self.device)[:, None]
@@ -210,22 +195,12 @@ class MixingEngine:
 
         torch.mul(expected, beta, out=methylated)
         torch.sub(expected, methylated, out=coverage)
-        self._sampler.draw(coverage, bits.bitwise_and(N_CELLS - 1), noise.device)
+        self._sampler.draw(coverage, bits.bitwise_and(N_CELLS - 1), noise.generator)
         column = bits.bitwise_right_shift_(CELL_BITS).bitwise_and_(N_CELLS - 1)
-        self._sampler.draw(methylated, column, noise.device)
+        self._sampler.draw(methylated, column, noise.generator)
         effect = self.config.read_effect
         coverage.add_(methylated).mul_(effect).round_()
         methylated.mul_(effect).round_()
-
-    def _random_bits(self, shape: torch.Size, noise: Noise) -> Int[Tensor, "b R"]:
-        """Return 31 random bits each: half a long integer is cheaper than a whole short one."""
-        n = (shape.numel() + 1) // 2
-        if self.device.type == "cpu":
-            wide = torch.from_numpy(noise.cpu.random_raw(n).view(np.int64))
-        else:
-            wide = torch.empty(n, dtype=torch.int64, device=self.device)
-            wide.random_(generator=noise.device)
-        return wide.view(torch.int32)[: shape.numel()].view(shape)
 
 
 def _as_if_unseen(

@@ -33,6 +33,25 @@ def _row(mean: float) -> int:
 _FIRST_ROW, _LAST_ROW = _row(_SMALLEST) - 1, _row(TABLE_MAX) - 1
 
 
+class Noise:
+    """The random numbers of one block of samples, fixed by its seeds."""
+
+    def __init__(self, seeds: tuple[int, ...], device: torch.device) -> None:
+        words = np.random.SeedSequence(seeds).generate_state(2, np.uint64)
+        self.generator = torch.Generator(device).manual_seed(int(words[0] >> 1))
+        self._cpu = np.random.SFC64(int(words[1]))  # cheaper than torch's there
+
+    def bits(self, shape: torch.Size) -> Int[Tensor, "B R"]:
+        """Return 31 random bits each: half a long integer is cheaper than a whole short one."""
+        n = (shape.numel() + 1) // 2
+        if self.generator.device.type == "cpu":
+            wide = torch.from_numpy(self._cpu.random_raw(n).view(np.int64))
+        else:
+            wide = torch.empty(n, dtype=torch.int64, device=self.generator.device)
+            wide.random_(generator=self.generator)
+        return wide.view(torch.int32)[: shape.numel()].view(shape)
+
+
 class PoissonSampler:
     """Draws Poisson numbers on a device.
 

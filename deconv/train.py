@@ -89,9 +89,9 @@ class TrainState:
         self.scheduler.load_state_dict(saved["scheduler"])
         self.epoch = saved["epoch"]
         self.best_score, self.best_epoch = saved["best_score"], saved["best_epoch"]
-        torch.set_rng_state(saved["rng"]["cpu"])
+        torch.set_rng_state(saved["rng"]["cpu"].cpu())
         if torch.cuda.is_available() and "cuda" in saved["rng"]:
-            torch.cuda.set_rng_state(saved["rng"]["cuda"])
+            torch.cuda.set_rng_state(saved["rng"]["cuda"].cpu())
 
 
 @dataclass

@@ -13,14 +13,8 @@ from deconv.errors import ConfigError
 from deconv.parallel import joined
 from experiments.config import OutputConfig, RunConfig, load_config
 from experiments.console import RunProgress
-from experiments.run import (
-    PreparedRun,
-    RunResult,
-    follow_training,
-    pick_device,
-    prepare_run,
-    run_training,
-)
+from experiments.prepare import PreparedRun, pick_device, prepare_run
+from experiments.run import RunResult, follow_training, run_training
 from experiments.rundir import RunFolder
 
 

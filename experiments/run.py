@@ -1,6 +1,5 @@
 """The composition root of a training run: configuration, data, model, loop, tracker."""
 
-import json
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,23 +8,20 @@ from pathlib import Path
 
 import torch
 
-from deconv.bundle import Bundle, read_bundle, write_bundle
-from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
+from deconv.bundle import Bundle, write_bundle
+from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from deconv.errors import CheckpointError
 from deconv.evaluate import score, true_proportions
 from deconv.losses import loss_terms, training_values
-from deconv.memory import keep_freed_memory
 from deconv.metrics import HEADLINE
 from deconv.mixtures import BLOCK, Batch
 from deconv.model import TwoStageNetwork
-from deconv.parallel import Group
 from deconv.predictor import NetworkMethod, interpret, run_network
 from deconv.prefetch import prefetch
-from deconv.schedule import make_optimizer, make_scheduler
 from deconv.train import Metrics, Record, TrainState, train
-from experiments.config import RunConfig
-from experiments.data import RunData, load_run_data
-from experiments.registry import fetch_model, log_bundle
+from experiments.data import RunData
+from experiments.prepare import PreparedRun
+from experiments.registry import log_bundle
 from experiments.results import evaluate_run, write_results
 from experiments.rundir import RunFolder
 from experiments.tracking import TrackedRun
@@ -43,35 +39,6 @@ class RunResult:
     folder: Path
     metrics: dict[str, float]
     tracking_seconds: float = field(compare=False)
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run whose configuration, data and network fit together; nothing is written yet."""
-
-    config: RunConfig
-    data: RunData
-    state: TrainState
-    device: torch.device
-    group: Group
-
-
-def prepare_run(
-    config: RunConfig, device: torch.device, group: Group | None = None
-) -> PreparedRun:
-    """Load the data and build the network.
-
-    Raises
-    ------
-    DeconvError
-        If configuration, data or a checkpoint to start from do not fit.
-    """
-    if device.type == "cpu":
-        keep_freed_memory()
-    group = group or Group()
-    group.rows(config.training.batch_size, BLOCK)
-    data = load_run_data(config, device)
-    return PreparedRun(config, data, new_state(config, data, device), device, group)
 
 
 def run_training(
@@ -162,35 +129,6 @@ def _train(
     )
 
 
-def new_state(config: RunConfig, data: RunData, device: torch.device) -> TrainState:
-    """Return a network at its start, with optimizer and schedule, seeded by the config."""
-    torch.manual_seed(config.random_seed)  # of weights and dropout; a resumed run restores it
-    network = TwoStageNetwork(
-        config.model, data.atlas, read_effect=config.data.mixtures.read_effect
-    )
-    if config.model.pretrained_checkpoint is not None:
-        source = config.model.pretrained_checkpoint
-        start_from(network, data.atlas, load_pretrained(source), source)
-    network = network.to(device)
-    training = config.training
-    optimizer = make_optimizer(
-        network, config.optimizer,
-        learning_rate=training.learning_rate, weight_decay=training.weight_decay,
-    )  # fmt: skip
-    scheduler = make_scheduler(
-        optimizer, config.scheduler, n_steps=training.n_steps, warmup_ratio=training.warmup_ratio
-    )
-    return TrainState(model=network, optimizer=optimizer, scheduler=scheduler)
-
-
-def load_pretrained(source: str) -> Checkpoint:
-    """Load what a curriculum starts from: a checkpoint file, or a model URI of MLflow."""
-    if ":/" in source:
-        bundle = read_bundle(fetch_model(source))
-        return Checkpoint(bundle.network, bundle.atlas, epoch=0)
-    return load_checkpoint(Path(source))
-
-
 def _batches(first: int, stop: int, *, prepared: PreparedRun) -> Iterable[Batch]:
     training = prepared.config.training
     rows = prepared.group.rows(training.batch_size, BLOCK)
@@ -241,15 +179,3 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
     tracked.log_files(folder.path, folder.artifacts())
     log_bundle(tracked, bundle, step=best.epoch)
     return RunResult(tracked.run_id, folder.path, metrics, tracked.seconds)
-
-
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """Return a device by name; ``auto`` is CUDA where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
-
-
-def read_results(folder: Path) -> dict[str, float]:
-    """Return the metrics of a finished run's folder."""
-    return dict(json.loads((folder / "test_results.json").read_text())["metrics"])

@@ -128,6 +128,11 @@ def test_settings_that_do_not_fit_the_data(deconv, store, atlas_file, overrides,
     assert not list(store.glob("runs/*"))  # a run that never began leaves no folder
 
 
+def test_device_that_is_not_here(deconv, store, atlas_file):
+    arguments = ("train", "demo", "--data", atlas_file, "--device", "tpu")
+    assert "--device: no such device; got tpu" in refused(deconv, store, *arguments)
+
+
 def test_missing_data_is_asked_for(deconv, store):
     assert "data.path: no data; expected a path" in deconv("train", "demo")[2]
 
