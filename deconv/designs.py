@@ -33,7 +33,7 @@ def draw_fractions(
         If a design or background tissue is unknown, the weights are not usable, or a
         design needs more tissues than there are.
     """
-    check_designs(designs, tissues, background)
+    check_tissues(designs, tissues, background)
     is_background = torch.tensor([float(t in background) for t in tissues])
     weight = torch.tensor(list(designs.values()))
     chosen = torch.multinomial(weight, n, replacement=True, generator=generator)
@@ -41,15 +41,20 @@ def draw_fractions(
     return drawn[chosen, torch.arange(n)]
 
 
-def check_designs(
-    designs: Mapping[str, float], tissues: Sequence[str], background: Sequence[str]
-) -> None:
-    """Refuse what `draw_fractions` could not draw, see there."""
+def check_weights(designs: Mapping[str, float]) -> None:
+    """Refuse designs that are unknown or cannot be weighted."""
     unknown = sorted(set(designs) - set(DESIGNS))
     if unknown:
         raise ConfigError(f"unknown design {unknown[0]}", expected=", ".join(DESIGNS))
     if not designs or min(designs.values()) < 0 or sum(designs.values()) <= 0:
         raise ConfigError("the weights of the designs are not usable", got=dict(designs))
+
+
+def check_tissues(
+    designs: Mapping[str, float], tissues: Sequence[str], background: Sequence[str]
+) -> None:
+    """Refuse designs that cannot be drawn from these tissues."""
+    check_weights(designs)
     strange = sorted(set(background) - set(tissues))
     if strange:
         raise ConfigError(f"unknown background tissue {strange[0]}", expected=", ".join(tissues))

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field, model_validator
 from scipy.stats import norm
 from torch import Tensor
 
 from deconv.atlas import Atlas, smoothed_beta
 from deconv.configuration import Section
 from deconv.counts import RegionCounts
-from deconv.designs import draw_fractions
+from deconv.designs import check_weights, draw_fractions
 from deconv.errors import MismatchError
 from deconv.sampling import CELL_BITS, N_CELLS, Noise, PoissonSampler
 
@@ -60,9 +61,18 @@ class MixtureConfig(Section):
     background: tuple[str, ...] = ()
     depth: tuple[float, float] = (5.0, 30.0)
     missing_regions: tuple[float, float] = (0.0, 0.1)
-    cpgs_per_read: float = 4.0
-    read_correlation: float = 0.5
-    coverage_dispersion: float = 0.05
+    cpgs_per_read: float = Field(4.0, ge=1)
+    read_correlation: float = Field(0.5, ge=0, le=1)
+    coverage_dispersion: float = Field(0.05, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "MixtureConfig":
+        check_weights(self.designs)
+        if not 0 < self.depth[0] <= self.depth[1]:
+            raise ValueError(f"depth is not a range above 0: {self.depth}")
+        if not 0 <= self.missing_regions[0] <= self.missing_regions[1] < 1:
+            raise ValueError(f"missing_regions is not a range in 0 to 1: {self.missing_regions}")
+        return self
 
     @property
     def read_effect(self) -> float:

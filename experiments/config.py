@@ -1,13 +1,14 @@
 """The configuration of a run: one YAML file, read once, checked whole."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from deconv.configuration import Section
 from deconv.errors import ConfigError
@@ -29,6 +30,17 @@ class DilutionConfig(Section):
     files: str
     percent_in_name: str
     tissues: tuple[str, ...]
+
+    @field_validator("percent_in_name")
+    @classmethod
+    def _has_one_group(cls, pattern: str) -> str:
+        try:
+            n_groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        if n_groups != 1:
+            raise ValueError(f"{n_groups} groups, 1 is needed: the percentage")
+        return pattern
 
 
 class DataConfig(Section):
@@ -147,6 +159,8 @@ def validate_config(raw: dict[str, Any], where: object) -> RunConfig:
     """Check a whole configuration; its errors name the key."""
     try:
         return RunConfig.model_validate(raw)
+    except ConfigError as error:  # of a check that has a message of its own
+        raise ConfigError(str(error), where=where) from error
     except ValidationError as error:
         # A mistyped key is named first: what it leaves missing is only its consequence.
         problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
@@ -177,12 +191,14 @@ def _read(source: str) -> tuple[str, str]:
         file = resources.files("experiments") / "configs" / f"{source}.yaml"
         return f"configuration {source}", file.read_text()
     path = Path(source)
-    if not path.is_file():
+    try:
+        return source, path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "no such configuration" if not path.exists() else "not a readable configuration"
         raise ConfigError(
-            "no such configuration", got=source,
+            reason, got=source,
             expected=f"a YAML file, or one of {', '.join(packaged_configs())}",
-        )  # fmt: skip
-    return source, path.read_text()
+        ) from error  # fmt: skip
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from deconv.errors import InputError
 from deconv.train import Metrics
 
 
@@ -36,8 +37,13 @@ class MetricSpool:
         if len(complete) < len(text):
             with path.open("r+b") as file:
                 file.truncate(len(complete))
-        for line in complete.decode().splitlines():
-            point = Point(**json.loads(line))
+        for number, line in enumerate(complete.splitlines(), start=1):
+            try:
+                point = Point(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise InputError(
+                    "the record is damaged", where=f"{path}, line {number}", got=error
+                ) from error
             self.points[point.step] = point
 
     def append(self, metrics: Metrics, *, step: int) -> Point:

@@ -65,18 +65,20 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
         raise InputError(str(error), where=path) from error
 
 
-def _read_text(path: Path) -> pd.DataFrame:
+def _read_text(path: Path, separator: str = "\t") -> pd.DataFrame:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file, warnings.catch_warnings():
             # Without index_col=False pandas takes the first columns of a table whose rows
             # are longer than its header for row names; with it, it only warns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(file, sep="\t", dtype=str, skip_blank_lines=False, index_col=False)
+            return pd.read_csv(
+                file, sep=separator, dtype=str, skip_blank_lines=False, index_col=False
+            )
     except (OSError, EOFError, zlib.error, ValueError, pd.errors.ParserWarning) as error:
         # pandas' parser errors and those of decoding are ValueErrors
         reason = str(error).splitlines()[0]
-        raise InputError("not a readable tab-separated table", where=path, got=reason) from error
+        raise InputError("not a readable table", where=path, got=reason) from error
 
 
 def _sample_names(columns: list[str], path: Path) -> list[str]:
@@ -134,8 +136,7 @@ def label_samples(counts: RegionCounts, table: Path | None = None) -> RegionCoun
         labels = pd.DataFrame({"tissue": [n.split("-")[0] for n in names]}, index=names)
     else:
         require_file(table)
-        separator = "," if table.suffix == ".csv" else "\t"
-        labels = pd.read_csv(table, sep=separator, dtype=str)
+        labels = _read_text(table, "," if table.suffix == ".csv" else "\t")
         if not {"sample", "tissue"} <= set(labels.columns):
             raise InputError(
                 "wrong columns", where=table, got=", ".join(labels.columns),

@@ -46,7 +46,7 @@ def test_gzip_is_read(tmp_path):
         ("\t3\t4", "\tNaN\t4", "not counts; got nothing"),
         ("\t3\t4", "\t3\t9999999999", "expected an integer from 0 to 2147483647"),
         ("\t3\t4", "\t3", "line 2, column liver-1_DEPTH.*got nothing"),
-        ("\t3\t4", "\t3\t4\t5\t6", "not a readable tab-separated table"),
+        ("\t3\t4", "\t3\t4\t5\t6", "not a readable table"),
         ("chr2\t5", "\t5", "line 3: no chromosome"),
         ("chr2\t5\t9", "chr1\t10\t20", "a region occurs twice; got chr1:10-20"),
         ("chr1\t10\t20\t3\t4\nchr2\t5\t9\t0\t0\n", "", "the table has no rows"),
@@ -92,6 +92,7 @@ def test_tissue_and_donor_come_from_a_table(tmp_path):
         ("sample,organ\nliver-1,x\n", "wrong columns; got sample, organ"),
         ("sample,tissue\nother,x\n", "have no row"),
         ("sample,tissue\nliver-1,x\nliver-1,y\n", "repeated"),
+        ("sample,tissue\nliver-1,x,y\n", "not a readable table"),
     ],
 )
 def test_bad_sample_tables_are_refused(tmp_path, text, message):

@@ -78,6 +78,17 @@ SWITCH = "sparsity_regularization: true"
         ("loss: {presence_weight: .nan}", "loss.presence_weight: .*finite number"),
         ("training: {num_epochs: many}", "training.num_epochs: .*integer.*got 'many'"),
         ("training: {num_epochs: 2.5}", "training.num_epochs: .*got 2.5"),
+        ("data: {mixtures: {designs: {}}}", "weights of the designs are not usable"),
+        ("data: {mixtures: {designs: {pure: 1}, depth: [30, 5]}}", "depth is not a range above 0"),
+        (
+            "data: {mixtures: {designs: {pure: 1}, missing_regions: [0, 1]}}",
+            "missing_regions is not",
+        ),
+        ("data: {dilutions: {files: a, percent_in_name: '(', tissues: []}}", "not a regular expr"),
+        (
+            "data: {dilutions: {files: a, percent_in_name: 'Tu', tissues: []}}",
+            "0 groups, 1 is needed",
+        ),
         ("- a\n- b", "no sections"),
         ("a: [", "not YAML"),
         ("", "no sections"),
@@ -93,6 +104,12 @@ def test_wrong_configurations_are_refused(write, text, message):
 def test_unknown_name_lists_the_known():
     with pytest.raises(ConfigError, match=r"no such configuration; got demmo; .*demo, metdecode"):
         load_config("demmo")
+
+
+def test_file_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not a readable configuration"):
+        load_config(tmp_path / "c.yaml")
 
 
 def test_overrides_apply_in_order_and_are_checked():

@@ -1,5 +1,8 @@
 """The local record of metrics: append-only, first write wins, torn lines are dropped."""
 
+import pytest
+
+from deconv.errors import InputError
 from experiments.spool import MetricSpool
 
 
@@ -26,6 +29,14 @@ def test_line_cut_off_by_a_crash_is_dropped_at_any_length(tmp_path):
         assert list(resumed.points) == [1]
         resumed.append({"a": 0.3}, step=2)
         assert MetricSpool(path).points[2].metrics == {"a": 0.3}
+
+
+def test_damage_within_the_record_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "m.jsonl"
+    MetricSpool(path).append({"a": 0.1}, step=1)
+    path.write_bytes(path.read_bytes() + b'{"step": \xff}\n')
+    with pytest.raises(InputError, match=r"m\.jsonl, line 2: the record is damaged"):
+        MetricSpool(path)
 
 
 def test_not_a_number_is_kept(tmp_path):
