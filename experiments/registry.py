@@ -201,8 +201,9 @@ def _register(client: MlflowClient, run: Run) -> str:
     tags: dict[str, Any] = {
         "run_id": run.info.run_id,
         "git.commit": run.data.tags.get("git.commit", "unknown"),
-        "test/mae": f"{run.data.metrics['test/mae']:.6f}",
     }
+    if "test/mae" in run.data.metrics:  # a run may have had no donors to test on
+        tags["test/mae"] = f"{run.data.metrics['test/mae']:.6f}"
     try:
         client.create_registered_model(MODEL_NAME)
     except MlflowException as error:

@@ -116,6 +116,15 @@ def test_refusal_says_why_and_exits_with_1(trained, deconv, client):
         fetch_model(PRODUCTION)
 
 
+def test_model_without_a_test_is_registered_but_not_promoted(trained, client):
+    decision = promote(trained("data.test_donors=0").run_id)
+    assert not decision.promoted
+    assert decision.version == "1"
+    reasons = {v.rule: v.reason for v in decision.verdicts}
+    assert reasons["test/mae"] == "not measured, at most 0.05 needed"
+    assert "production" not in client.get_registered_model(MODEL_NAME).aliases
+
+
 def test_best_of_the_runs_is_found(trained, lenient, deconv):
     runs = [trained("training.num_epochs=1"), trained("training.num_epochs=2")]
     trained("model.use_two_stage=false")
