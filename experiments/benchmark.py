@@ -11,9 +11,9 @@ import mlflow
 import torch
 
 from deconv.benchmarks.speed import measure
+from deconv.files import write_text
 from deconv.simulate import simulate_atlas
 from experiments.launch import train_and_report
-from experiments.results import write_text
 
 N_EPOCHS = 10  # of the run in which tracking is timed: a third of a usual one
 

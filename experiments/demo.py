@@ -8,6 +8,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from deconv.atlas import build_atlas
+from deconv.counts import RegionCounts
 from deconv.evaluate import draw_mixtures
 from deconv.mixtures import MixingEngine
 from deconv.simulate import TISSUES, simulate_atlas
@@ -46,11 +47,12 @@ def run_demo(folder: Path) -> None:
     console.print(f"{model} is run {result.run_id}", highlight=False)
 
     console.rule("4. predict patients with the model from the registry")
-    make_patients(atlas_path, patients_path)
+    patients = make_patients(atlas_path)
+    write_h5ad(patients, patients_path)
     prediction = predict_files([patients_path], load_model(model))
     output = folder / "predictions.csv"
     figure = write_prediction(prediction, output)
-    console.print(patient_table(prediction.table, patients_path))
+    console.print(patient_table(prediction.table, patients))
 
     console.rule("results")
     for set_name in ("val", "test"):
@@ -74,8 +76,8 @@ def simulate(path: Path) -> None:
         )  # fmt: skip
 
 
-def make_patients(atlas_path: Path, path: Path) -> None:
-    """Write cell-free-DNA-like mixtures of donors that the demo does not train on."""
+def make_patients(atlas_path: Path) -> RegionCounts:
+    """Return cell-free-DNA-like mixtures of donors that the demo does not train on."""
     config = load_config("demo", overrides=["data.mixtures.designs={cfdna: 1.0}"])
     data = config.data
     split = split_by_donor(
@@ -86,12 +88,12 @@ def make_patients(atlas_path: Path, path: Path) -> None:
     engine = MixingEngine(
         split.test, build_atlas(split.train), data.mixtures, seed=SEED, in_atlas=False
     )
-    write_h5ad(draw_mixtures(engine, N_PATIENTS), path)
+    return draw_mixtures(engine, N_PATIENTS)
 
 
-def patient_table(table: pd.DataFrame, patients_path: Path) -> Table:
-    """Return true and predicted proportions of the first patients, side by side."""
-    truth = read_h5ad(patients_path).proportions
+def patient_table(table: pd.DataFrame, patients: RegionCounts) -> Table:
+    """Return true and predicted proportions, side by side."""
+    truth = patients.proportions
     assert truth is not None
     shown = Table(title="patients: predicted (true)", title_justify="left")
     shown.add_column("sample")

@@ -9,13 +9,12 @@ import pandas as pd
 from deconv.bundle import Bundle, read_bundle
 from deconv.checkpoint import load_checkpoint
 from deconv.errors import InputError
-from deconv.files import replacing
+from deconv.files import replacing, write_text
 from deconv.formats import read_counts
 from deconv.plots import composition
 from deconv.predictor import MIN_OVERLAP, NetworkMethod
 from deconv.regions import UNKNOWN_BUILD
 from experiments.registry import fetch_model
-from experiments.results import write_text
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from experiments.gates import (
     check_sparse,
     load_gates,
 )
-from experiments.tracking import TrackedRun, TrackingError
+from experiments.tracking import TrackedRun, tracking_errors
 
 MODEL_NAME = "sparse-deconvolution"
 PRODUCTION, PREVIOUS = "production", "previous"
@@ -55,6 +55,7 @@ def log_bundle(tracked: TrackedRun, folder: Path, *, step: int) -> None:
     run = tracked.client.get_run(tracked.run_id)
     if _MODEL_TAG in run.data.tags:
         return
+    # Reading compares the hashes: a bundle that a power cut damaged is not logged.
     n_regions = len(read_bundle(folder).atlas.regions)
     counts: list[ColSpec | TensorSpec] = [
         TensorSpec(np.dtype("int64"), (-1, n_regions), k) for k in ("methylated", "coverage")
@@ -66,25 +67,23 @@ def log_bundle(tracked: TrackedRun, folder: Path, *, step: int) -> None:
         ColSpec(DataType.string, "call"),
         ColSpec(DataType.float, "presence_probability", required=False),
     ]
-    try:
-        with tracked.waiting(), mlflow.start_run(run_id=tracked.run_id):
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"bundle": str(folder)},
-                input_example={
-                    "methylated": np.zeros((1, n_regions), dtype=np.int64),
-                    "coverage": np.ones((1, n_regions), dtype=np.int64),
-                },
-                signature=ModelSignature(Schema(counts), Schema(output)),
-                pip_requirements=_REQUIREMENTS,
-                step=step,
-            )
-    except (MlflowException, OSError) as error:
-        raise TrackingError(
-            "cannot log the model", where=mlflow.get_tracking_uri(),
-            got=str(error).splitlines()[0],
-        ) from error  # fmt: skip
+    with (
+        tracking_errors("cannot log the model"),
+        tracked.waiting(),
+        mlflow.start_run(run_id=tracked.run_id),
+    ):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"bundle": str(folder)},
+            input_example={
+                "methylated": np.zeros((1, n_regions), dtype=np.int64),
+                "coverage": np.ones((1, n_regions), dtype=np.int64),
+            },
+            signature=ModelSignature(Schema(counts), Schema(output)),
+            pip_requirements=_REQUIREMENTS,
+            step=step,
+        )
     tracked.set_tags({_MODEL_TAG: str(info.model_uri)})
 
 

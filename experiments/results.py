@@ -11,7 +11,7 @@ import pandas as pd
 from deconv.baselines import baselines
 from deconv.errors import MismatchError
 from deconv.evaluate import score, summary_stats
-from deconv.files import replacing
+from deconv.files import replacing, write_text
 from deconv.plots import evaluation_figures, miami_html
 from deconv.predictor import Method, NetworkMethod
 from experiments.data import Dilutions, RunData
@@ -31,17 +31,18 @@ def evaluate_run(
     methods: dict[str, Method] = {"": method, **baselines(data.atlas)}
     metrics: dict[str, float] = {}
     tables: dict[str, pd.DataFrame] = {}
-    for name, candidate in methods.items():
-        for set_name, mixtures in (("val", data.validation), ("test", data.test)):
-            if mixtures is None:
-                continue
+    for set_name, mixtures in (("val", data.validation), ("test", data.test)):
+        if mixtures is None:
+            continue
+        for name, candidate in methods.items():
+            if candidate is method and set_name == "val" and data.test is not None:
+                continue  # the curves have its metrics, at every epoch
             result = candidate.predict(mixtures)
-            if not name:
+            if candidate is method:
                 tables["summary_stats"] = summary_stats(result, mixtures)
-                if set_name == "val":
-                    continue  # the curves have its metrics, at every epoch
-            found = score(result, mixtures, present_from=present_from)
-            metrics |= _prefixed(set_name, name, found)
+            if candidate is not method or set_name == "test":
+                found = score(result, mixtures, present_from=present_from)
+                metrics |= _prefixed(set_name, name, found)
     if data.dilutions is not None:
         predicted = {
             name or "network": total_fraction(candidate, data.dilutions)
@@ -85,12 +86,6 @@ def write_results(
         with replacing(folder / "figures" / f"{name}.png") as path:
             figure.savefig(path)
     write_text(folder / "figures" / "miami.html", miami_html(stats))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
 
 
 def _prefixed(set_name: str, method: str, metrics: Mapping[str, float]) -> dict[str, float]:

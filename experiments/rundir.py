@@ -17,11 +17,11 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import ConfigError, MismatchError
+from deconv.files import write_text
 from deconv.train import Metrics
 from experiments.config import RunConfig, validate_config
 from experiments.data import RunData
 from experiments.provenance import code_tags, machine_tags
-from experiments.results import write_text
 from experiments.spool import MetricSpool
 from experiments.tracking import TrackedRun, TrackingError, create_run, dataset_input, reopen_run
 

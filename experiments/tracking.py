@@ -26,6 +26,17 @@ class TrackingError(DeconvError):
     """The tracking store cannot be reached or refuses; the run's folder has everything."""
 
 
+@contextmanager
+def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]:
+    """Turn the errors of MLflow and of the way to it into a `TrackingError`."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        where = mlflow.get_tracking_uri()
+        raise TrackingError(what, where=where, got=reason, expected=expected) from error
+
+
 class TrackedRun:
     """One MLflow run and its local record.
 
@@ -94,14 +105,9 @@ class TrackedRun:
         self._call("set_terminated", self.run_id, status)
 
     def _call(self, name: str, *arguments: Any, **named: Any) -> None:
-        try:
-            with self.waiting():
-                getattr(self.client, name)(*arguments, **named)
-        except (MlflowException, OSError) as error:
-            raise TrackingError(
-                "the tracking store did not take the data (they are kept in the run's folder)",
-                where=mlflow.get_tracking_uri(), got=str(error).splitlines()[0],
-            ) from error  # fmt: skip
+        what = "the tracking store did not take the data (they are kept in the run's folder)"
+        with tracking_errors(what), self.waiting():
+            getattr(self.client, name)(*arguments, **named)
 
 
 def create_run(
@@ -117,7 +123,7 @@ def create_run(
     TrackingError
         If the store cannot be reached.
     """
-    try:
+    with tracking_errors("cannot create a run"):
         client = MlflowClient()
         experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID") or experiment_id_of(
             os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
@@ -125,11 +131,6 @@ def create_run(
         run_id = str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
         client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
         client.log_inputs(run_id, datasets)
-    except (MlflowException, OSError) as error:
-        raise TrackingError(
-            "cannot create a run", where=mlflow.get_tracking_uri(),
-            got=str(error).splitlines()[0],
-        ) from error  # fmt: skip
     return run_id
 
 
@@ -146,13 +147,9 @@ def reopen_run(run_id: str) -> None:
     TrackingError
         If the store does not know it.
     """
-    try:
+    what = f"cannot go on with MLflow run {run_id}"
+    with tracking_errors(what, expected="the store in which the run began"):
         MlflowClient().update_run(run_id, status="RUNNING")
-    except (MlflowException, OSError) as error:
-        raise TrackingError(
-            f"cannot go on with MLflow run {run_id}", where=mlflow.get_tracking_uri(),
-            got=str(error).splitlines()[0], expected="the store in which the run began",
-        ) from error  # fmt: skip
 
 
 def dataset_input(name: str, counts: RegionCounts, *, context: str, source: str) -> DatasetInput:
