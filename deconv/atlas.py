@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
-from deconv.counts import RegionCounts
+from deconv.counts import Samples
 from deconv.errors import InputError
 from deconv.regions import RegionSet
 
@@ -50,8 +50,8 @@ class Atlas:
         return digest.hexdigest()
 
 
-def build_atlas(counts: RegionCounts) -> Atlas:
-    """Average the donors of each tissue.
+def build_atlas(counts: Samples) -> Atlas:
+    """Average the donors of each tissue, in two passes over the samples.
 
     A region that no donor of a tissue covers takes the mean of the other tissues, so
     that it says nothing for or against that tissue.
@@ -66,38 +66,36 @@ def build_atlas(counts: RegionCounts) -> Atlas:
     if len(tissues) < 2:
         raise InputError("an atlas needs two tissues or more", got=", ".join(tissues))
     of_tissue = np.array([tissues.index(t) for t in counts.samples["tissue"]])
-    mean = _tissue_means(counts, of_tissue, len(tissues))
-    beta = smoothed_beta(counts, mean[of_tissue])
-    depth = counts.coverage.mean(axis=1, keepdims=True, dtype=np.float64)
-    profile = (counts.coverage / np.maximum(depth, 1e-9)).mean(axis=0)
-    return Atlas(
-        tissues,
-        counts.regions,
-        mean,
-        _dispersion(beta, mean, of_tissue),
-        profile.astype(np.float32),
-    )
+    n_regions = len(counts.regions)
+    total, weighted = np.zeros((2, len(tissues), n_regions))
+    profile = np.zeros(n_regions)
+    for tissue, (methylated, coverage) in zip(of_tissue, counts.rows(), strict=True):
+        # A donor counts by n / (n + 20): deep ones equally, shallow ones by their reads.
+        weight = coverage / (coverage + 20.0)
+        total[tissue] += weight
+        weighted[tissue] += weight * methylated / np.maximum(coverage, 1)
+        profile += coverage / max(coverage.mean(dtype=np.float64), 1e-9)
+    mean = _tissue_means(total, weighted)
+    profile /= len(counts)
+    rho = _dispersion(counts, mean, of_tissue)
+    return Atlas(tissues, counts.regions, mean, rho, profile.astype(np.float32))
 
 
 def smoothed_beta(
-    counts: RegionCounts, expected: Float[np.ndarray, "D R"]
-) -> Float[np.ndarray, "D R"]:
-    """Return each sample's beta values, drawn towards ``expected`` where coverage is low."""
-    methylated = counts.methylated + _PRIOR_OBSERVATIONS * expected
-    return (methylated / (counts.coverage + _PRIOR_OBSERVATIONS)).astype(np.float32)
+    methylated: Integer[np.ndarray, " R"],
+    coverage: Integer[np.ndarray, " R"],
+    expected: Float[np.ndarray, " R"],
+) -> Float[np.ndarray, " R"]:
+    """Return a sample's beta values, drawn towards ``expected`` where coverage is low."""
+    smoothed = (methylated + _PRIOR_OBSERVATIONS * expected) / (coverage + _PRIOR_OBSERVATIONS)
+    return smoothed.astype(np.float32)
 
 
 def _tissue_means(
-    counts: RegionCounts, of_tissue: np.ndarray, n_tissues: int
+    total: Float[np.ndarray, "T R"], weighted: Float[np.ndarray, "T R"]
 ) -> Float[np.ndarray, "T R"]:
-    # A donor counts by n / (n + 20): deep ones equally, shallow ones by their reads.
-    weight = counts.coverage / (counts.coverage + 20.0)
-    beta = np.nan_to_num(counts.beta)
-    member = (of_tissue == np.arange(n_tissues)[:, None]).astype(np.float64)
-    total = member @ weight
-    with np.errstate(invalid="ignore"):
-        mean = (member @ (weight * beta)) / total
     observed = total > 0
+    mean = weighted / np.where(observed, total, 1)
     n_observed = observed.sum(axis=0)
     of_others = np.where(observed, mean, 0).sum(axis=0) / np.maximum(n_observed, 1)
     mean = np.where(observed, mean, np.where(n_observed > 0, of_others, 0.5))
@@ -105,17 +103,19 @@ def _tissue_means(
 
 
 def _dispersion(
-    beta: Float[np.ndarray, "D R"], mean: Float[np.ndarray, "T R"], of_tissue: np.ndarray
+    counts: Samples, mean: Float[np.ndarray, "T R"], of_tissue: np.ndarray
 ) -> Float[np.ndarray, " R"]:
     """Estimate rho by moments, each region's drawn towards that of all regions."""
     n_donors = np.bincount(of_tissue, minlength=len(mean))
-    freedom = (1 - 1 / n_donors)[of_tissue, None]  # the mean was fitted to the same donors
-    expected = mean[of_tissue]
-    scale = freedom * expected * (1 - expected)
-    squares = np.where(freedom > 0, (beta - expected) ** 2, 0).sum(axis=0)
-    scale = scale.sum(axis=0)
-    if not scale.any():
+    if n_donors.max() < 2:
         return np.full(mean.shape[1], _ASSUMED_RHO, dtype=np.float32)
+    freedom = n_donors - 1.0  # the mean was fitted to the same donors
+    scale = freedom @ (mean * (1 - mean))
+    squares = np.zeros(mean.shape[1])
+    for tissue, (methylated, coverage) in zip(of_tissue, counts.rows(), strict=True):
+        if freedom[tissue]:
+            beta = smoothed_beta(methylated, coverage, mean[tissue])
+            squares += (beta - mean[tissue]) ** 2
     typical = squares.sum() / scale.sum()
     prior = _PRIOR_DONORS * scale.mean() / freedom.sum()
     rho = (squares + prior * typical) / (scale + prior)

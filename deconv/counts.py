@@ -7,7 +7,8 @@ Shape letters: N = samples, R = regions, T = tissues.
 """
 
 import hashlib
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,10 +20,66 @@ from deconv.errors import InputError, MismatchError
 from deconv.regions import RegionSet
 
 MAX_COUNT = np.iinfo(np.int32).max
+Row = tuple[Integer[np.ndarray, " R"], Integer[np.ndarray, " R"]]
+"""Methylated counts and coverage of one sample."""
+
+
+class Samples(ABC):
+    """Counts that can be gone through sample by sample, in memory or in a file."""
+
+    regions: RegionSet
+    samples: pd.DataFrame
+    proportions: pd.DataFrame | None
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """Yield the counts of each sample."""
+
+    @abstractmethod
+    def take(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> "Samples":
+        """Return the samples at these positions."""
+
+    @abstractmethod
+    def labelled(self, samples: pd.DataFrame) -> "Samples":
+        """Return the same counts with another sample table."""
+
+    @abstractmethod
+    def load(self) -> "RegionCounts":
+        """Return all samples in memory."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.samples)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of everything here: regions, sample table, counts and proportions."""
+        digest = start_hash(self.regions, self.samples, self.proportions)
+        for methylated, coverage in self.rows():
+            update_hash(digest, methylated, coverage)
+        return digest.hexdigest()
+
+    def require(self, *columns: str) -> None:
+        """Check that the sample table has these columns, without gaps.
+
+        Raises
+        ------
+        MismatchError
+            If a column is missing or has a missing value.
+        """
+        for column in columns:
+            if column not in self.samples:
+                raise MismatchError(
+                    f"the samples have no {column}",
+                    got=", ".join(map(str, self.samples.columns)) or "no columns",
+                )
+            missing = self.samples.index[self.samples[column].isna()]
+            if len(missing):
+                raise MismatchError(f"{len(missing)} sample(s) have no {column}", got=missing[0])
 
 
 @dataclass(frozen=True, eq=False)
-class RegionCounts:
+class RegionCounts(Samples):
     """Counts with their region and sample tables.
 
     Parameters
@@ -81,23 +138,23 @@ class RegionCounts:
                 expected="0 <= methylated <= coverage",
             )
 
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
+    def rows(self) -> Iterator[Row]:
+        """Yield the counts of each sample."""
+        return zip(self.methylated, self.coverage, strict=True)
+
+    def labelled(self, samples: pd.DataFrame) -> "RegionCounts":
+        """Return the same counts with another sample table."""
+        return replace(self, samples=samples)
+
+    def load(self) -> "RegionCounts":
+        """Return these counts: they are in memory."""
+        return self
 
     @property
     def beta(self) -> Float[np.ndarray, "N R"]:
         """Methylated share of the observations; NaN where there are none."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self.methylated / self.coverage, dtype=np.float32)
-
-    @cached_property
-    def content_hash(self) -> str:
-        """SHA-256 of everything here: regions, sample table, counts and proportions."""
-        digest = start_hash(self.regions, self.samples, self.proportions)
-        for methylated, coverage in zip(self.methylated, self.coverage, strict=True):
-            update_hash(digest, methylated, coverage)
-        return digest.hexdigest()
 
     def take(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> "RegionCounts":
         """Return the samples at these positions."""
@@ -129,24 +186,6 @@ class RegionCounts:
             coverage=np.where(present, self.coverage[:, found], 0),
             regions=regions,
         )
-
-    def require(self, *columns: str) -> None:
-        """Check that the sample table has these columns, without gaps.
-
-        Raises
-        ------
-        MismatchError
-            If a column is missing or has a missing value.
-        """
-        for column in columns:
-            if column not in self.samples:
-                raise MismatchError(
-                    f"the samples have no {column}",
-                    got=", ".join(map(str, self.samples.columns)) or "no columns",
-                )
-            missing = self.samples.index[self.samples[column].isna()]
-            if len(missing):
-                raise MismatchError(f"{len(missing)} sample(s) have no {column}", got=missing[0])
 
 
 def start_hash(

@@ -139,7 +139,8 @@ class AtlasEstimator(nn.Module):
         weight
             Precision of each region, from `features`.
         """
-        covariance = torch.linalg.inv(self._gram(weight))
+        # inv_ex does not wait for a GPU to say whether it worked; with the ridge it does.
+        covariance = torch.linalg.inv_ex(self._gram(weight)).inverse
         delta = (covariance @ projected[:, :, None])[:, :, 0]
         variance = covariance.diagonal(dim1=1, dim2=2)
         return Estimate(delta + 1 / len(self.mean), variance.clamp(min=1e-12).sqrt())

@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from deconv.configuration import Section
 from deconv.mixtures import Batch
 from deconv.model import Output, soft_proportions
+from deconv.precision import products_in
 
 
 class LossConfig(Section):
@@ -76,10 +77,19 @@ def running_metrics(
 
 
 def training_values(
-    model: nn.Module, batch: Batch, *, config: LossConfig, called_from: float
+    model: nn.Module,
+    batch: Batch,
+    *,
+    config: LossConfig,
+    called_from: float,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return what `deconv.train.train` descends and records for a batch."""
-    output = model(batch.methylated, batch.coverage)
+    """Return what `deconv.train.train` descends and records for a batch.
+
+    ``dtype`` is the number format of the network's matrix products.
+    """
+    with products_in(dtype, batch.methylated.device):
+        output = model(batch.methylated, batch.coverage)
     return {
         **loss_terms(output, batch.proportions, config),
         **running_metrics(

@@ -1,6 +1,9 @@
-"""Memory of large temporary arrays on a CPU."""
+"""Memory of this process on a CPU: how freed blocks are kept, and the peak."""
 
 import ctypes
+import re
+import resource
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST = 2**31 - 1
@@ -23,3 +26,16 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_THRESHOLD, _LARGEST), (_M_TRIM_THRESHOLD, _LARGEST), (_M_ARENA_MAX, 1))
     taken = [mallopt(name, value) == 1 for name, value in settings]
     return all(taken)
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this program had resident, in 10^6 bytes.
+
+    On Linux, ``getrusage`` would count the parent process before it started this program.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) * 1.024e-3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024e-3

@@ -5,9 +5,10 @@ donor of each tissue, a depth, then reads. Reads are co-methylated, so that n Cp
 observations tell as much as n / `read_effect` independent ones; they are drawn in
 units of that size.
 
-Shape letters: B = samples in the batch (b: of a part of it), D = donors, T = tissues, R = regions.
+Shape letters: B = samples in the batch (b: of a part of it), T = tissues, R = regions.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,13 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from scipy.stats import norm
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-from deconv.atlas import Atlas, smoothed_beta
+from deconv.atlas import Atlas
 from deconv.configuration import Section
-from deconv.counts import RegionCounts
+from deconv.counts import Samples
 from deconv.designs import check_weights, draw_fractions
-from deconv.errors import MismatchError
+from deconv.profiles import ProfilePool, Profiles
 from deconv.sampling import CELL_BITS, N_CELLS, Noise, PoissonSampler
 
 BLOCK = 32
@@ -81,7 +83,7 @@ class MixtureConfig(Section):
 
 
 class MixingEngine:
-    """Pure samples resident on a device, and batches of mixtures drawn from them.
+    """Pure samples on a device, and batches of mixtures drawn from them.
 
     Parameters
     ----------
@@ -95,46 +97,32 @@ class MixingEngine:
         unseen donor would, so their deviations are widened to those of unseen ones.
     seed
         With the index of a batch, it determines that batch.
-
-    Raises
-    ------
-    MismatchError
-        If a tissue of the atlas has no pure sample, or one is not in the atlas.
+    megabytes
+        Memory for the samples' profiles; what exceeds it is streamed. This and the errors
+        are those of `deconv.profiles.ProfilePool`.
     """
 
     def __init__(
         self,
-        pure: RegionCounts,
+        pure: Samples,
         atlas: Atlas,
         config: MixtureConfig,
         *,
         seed: int,
         in_atlas: bool,
         device: torch.device | str = "cpu",
+        megabytes: float = math.inf,
     ) -> None:
-        tissues = set(pure.samples["tissue"])
-        if tissues != set(atlas.tissues):
-            odd = sorted(tissues ^ set(atlas.tissues))
-            raise MismatchError("tissues differ from the atlas", got=f"{len(odd)}: {odd[:5]}")
-        if pure.regions.content_hash != atlas.regions.content_hash:
-            raise MismatchError("the samples are at other regions than the atlas")
-        of_tissue = np.array([atlas.tissues.index(t) for t in pure.samples["tissue"]])
-        order = np.argsort(of_tissue, kind="stable")
-        n_donors = np.bincount(of_tissue)
-        beta = smoothed_beta(pure, atlas.mean[of_tissue])
-        if in_atlas:
-            beta = _as_if_unseen(beta, atlas.mean[of_tissue], n_donors[of_tissue])
-        beta = beta[order]
         self.config, self.seed, self.device = config, seed, torch.device(device)
         self.atlas = atlas
-        self._beta = torch.from_numpy(beta).to(self.device)
+        self._pool = ProfilePool(
+            pure, atlas, in_atlas=in_atlas, megabytes=megabytes, seed=seed, device=self.device
+        )
         self._profile = torch.from_numpy(atlas.profile).to(self.device)
         noise = _noise_levels(config.coverage_dispersion)
         self._noise = torch.from_numpy(noise)
         largest = config.depth[1] / config.read_effect * noise.max() * atlas.profile
         self._sampler = PoissonSampler(largest, self.device)
-        self._n_donors = torch.from_numpy(n_donors)
-        self._first_donor = torch.from_numpy(np.cumsum(n_donors) - n_donors)
 
     def batch(self, index: int, size: int, rows: slice | None = None) -> Batch:
         """Draw the mixtures of batch ``index``: the same ones whenever it is asked for.
@@ -149,7 +137,9 @@ class MixingEngine:
         )
         depth = _uniform(size, np.log(self.config.depth), generator).exp()
         missing = _uniform(size, self.config.missing_regions, generator)
-        donors = self._pick_donors(fractions, generator)[rows].to(self.device)
+        profiles = self._pool.at(index)
+        donors = _pick_donors(fractions, profiles, generator)[rows]
+        fractions = fractions[rows]
         levels = self._coverage_levels(depth, missing)[rows].to(self.device)
         shape = (rows.stop - rows.start, len(self.atlas.regions))
         methylated = torch.empty(shape, device=self.device)
@@ -158,8 +148,9 @@ class MixingEngine:
         for first in range(0, shape[0], n_rows):
             part = slice(first, first + n_rows)
             noise = Noise((self.seed, index, rows.start + first), self.device)
-            self._draw_reads(donors[part], levels[part], methylated[part], coverage[part], noise)
-        return Batch(methylated, coverage, fractions[rows].to(self.device))
+            beta = self._mix(fractions[part], donors[part], profiles)
+            self._draw_reads(beta, levels[part], methylated[part], coverage[part], noise)
+        return Batch(methylated, coverage, fractions.to(self.device))
 
     def _coverage_levels(
         self, depth: Float[Tensor, " B"], missing: Float[Tensor, " B"]
@@ -172,18 +163,23 @@ class MixingEngine:
         n_lost = (missing * N_NOISE).round()
         return levels.masked_fill(torch.arange(N_NOISE) < n_lost[:, None], 0)
 
-    def _pick_donors(
-        self, fractions: Float[Tensor, "B T"], generator: torch.Generator
-    ) -> Float[Tensor, "B D"]:
-        """Give each tissue's fraction to one of its donors."""
-        chance = torch.rand(fractions.shape, generator=generator)
-        donor: Int[Tensor, "B T"] = self._first_donor + (chance * self._n_donors).long()
-        weights = fractions.new_zeros(len(fractions), int(self._n_donors.sum()))
-        return weights.scatter_(1, donor, fractions)
+    def _mix(
+        self, fractions: Float[Tensor, "b T"], donors: Int[Tensor, "b T"], profiles: Profiles
+    ) -> Float[Tensor, "b R"]:
+        """Return the expected beta values: sums over the few donors in each mixture."""
+        present = fractions > 0
+        n_present = present.sum(dim=1)
+        return embedding_bag(
+            donors[present].to(self.device),
+            profiles.beta,
+            (n_present.cumsum(0) - n_present).to(self.device),
+            mode="sum",
+            per_sample_weights=fractions[present].to(self.device),
+        ).clamp_(max=1)  # up to rounding it is
 
     def _draw_reads(
         self,
-        donors: Float[Tensor, "b D"],
+        beta: Float[Tensor, "b R"],
         levels: Float[Tensor, "b levels"],
         methylated: Float[Tensor, "b R"],
         coverage: Float[Tensor, "b R"],
@@ -194,7 +190,6 @@ class MixingEngine:
         (A Poisson number of reads, of which a binomial share is methylated, is the same.)
         One random integer a region serves as two table columns and the noise level.
         """
-        beta = donors @ self._beta
         bits = noise.bits(beta.shape)
         level = bits.bitwise_right_shift(2 * CELL_BITS).bitwise_and_(N_NOISE - 1)
         level += (
@@ -213,16 +208,12 @@ class MixingEngine:
         methylated.mul_(effect).round_()
 
 
-def _as_if_unseen(
-    beta: Float[np.ndarray, "D R"], mean: Float[np.ndarray, "D R"], n_donors: Int[np.ndarray, " D"]
-) -> Float[np.ndarray, "D R"]:
-    """Widen deviations from a mean of n donors, themselves included.
-
-    Their variance is (1 - 1/n) of a donor's; that of an unseen donor is (1 + 1/n).
-    """
-    factor = np.sqrt((n_donors + 1) / np.maximum(n_donors - 1, 1))[:, None]
-    widened = mean + (beta - mean) * factor
-    return np.asarray(widened.clip(0, 1), dtype=np.float32)
+def _pick_donors(
+    fractions: Float[Tensor, "B T"], profiles: Profiles, generator: torch.Generator
+) -> Int[Tensor, "B T"]:
+    """Draw the profile that each tissue of each mixture has."""
+    chance = torch.rand(fractions.shape, generator=generator)
+    return profiles.first + (chance * profiles.number).long()
 
 
 def _noise_levels(dispersion: float) -> Float[np.ndarray, " levels"]:

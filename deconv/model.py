@@ -14,6 +14,7 @@ from deconv.atlas import Atlas
 from deconv.configuration import Section
 from deconv.errors import ConfigError
 from deconv.estimator import AtlasEstimator, presence_log_odds
+from deconv.precision import products_in
 
 _SMALLEST = 1e-4  # of an estimated fraction, before its logarithm
 
@@ -89,14 +90,16 @@ class TwoStageNetwork(nn.Module):
 
     def forward(self, methylated: Float[Tensor, "B R"], coverage: Float[Tensor, "B R"]) -> Output:
         """Score each tissue's presence (logits) and share (unnormalised log fractions)."""
-        with torch.no_grad():
+        exact = products_in(torch.float32, methylated.device)  # whatever the blocks run in
+        with torch.no_grad(), exact:
             features, weight = self.estimator.features(methylated, coverage)
         hidden = self.projection(features)
         if not self.config.atlas_start:
             hidden = self.blocks(hidden)
-            logits = self.presence_head(hidden) if self.config.use_two_stage else None
-            return Output(logits, self.proportion_head(hidden))
-        estimate = self.estimator.solve(features @ self.atlas_rows.T, weight)
+            logits = self.presence_head(hidden).float() if self.config.use_two_stage else None
+            return Output(logits, self.proportion_head(hidden).float())
+        with exact:
+            estimate = self.estimator.solve(features @ self.atlas_rows.T, weight)
         fractions = estimate.proportions
         hidden = self.blocks(torch.cat([fractions * len(fractions[0]), hidden], dim=1))
         scores = fractions.clamp(min=_SMALLEST).log() + self.proportion_head(hidden)

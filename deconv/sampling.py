@@ -30,7 +30,8 @@ def _row(mean: float) -> int:
     return int(np.float32(mean).view(np.int32)) >> _SHIFT
 
 
-_FIRST_ROW, _LAST_ROW = _row(_SMALLEST) - 1, _row(TABLE_MAX) - 1
+_FIRST_ROW, _N_ROWS = _row(_SMALLEST), _row(TABLE_MAX)
+_BELOW_MAX = float(np.nextafter(np.float32(TABLE_MAX), np.float32(0)))
 
 
 class Noise:
@@ -63,14 +64,13 @@ class PoissonSampler:
     """
 
     def __init__(self, largest_mean: Float[np.ndarray, " R"], device: torch.device) -> None:
-        rows = np.arange(_FIRST_ROW + 1, _LAST_ROW + 1, dtype=np.int32)
+        rows = np.arange(_FIRST_ROW, _N_ROWS, dtype=np.int32)
         edges = [(rows + step << _SHIFT).view(np.float32).astype(np.float64) for step in (0, 1)]
         mean = (edges[0] + edges[1]) / 2
         offset = (np.arange(len(mean)) * _GOLDEN) % 1
         quantile = (np.arange(N_CELLS) + offset[:, None].clip(1e-3)) / N_CELLS
-        table = poisson.ppf(quantile, mean[:, None])
-        nothing = np.zeros((1, N_CELLS))  # row 0: means that are cut
-        table = np.concatenate([nothing, table]).astype(np.uint8)
+        table = np.zeros((_N_ROWS, N_CELLS), np.uint8)  # the rows before are the means cut
+        table[_FIRST_ROW:] = poisson.ppf(quantile, mean[:, None])
         self._table = torch.from_numpy(table.ravel()).to(device)
         self._large = torch.from_numpy(np.flatnonzero(largest_mean >= TABLE_MAX)).to(device)
 
@@ -92,9 +92,9 @@ class PoissonSampler:
             Used for large means only.
         """
         large = mean[:, self._large]
-        row = mean.view(torch.int32).bitwise_right_shift(_SHIFT)
-        row.clamp_(_FIRST_ROW, _LAST_ROW).sub_(_FIRST_ROW)
-        index = row.bitwise_left_shift_(CELL_BITS).bitwise_or_(cell)
+        mean[:, self._large] = large.clamp(max=_BELOW_MAX)  # so that it has a row
+        index = mean.view(torch.int32).bitwise_right_shift(_SHIFT - CELL_BITS)
+        index.bitwise_and_(-N_CELLS).bitwise_or_(cell)
         mean.copy_(torch.index_select(self._table, 0, index.view(-1)).view(mean.shape))
         z = torch.randn(large.shape, generator=generator, device=mean.device)
         series = (large + large.sqrt() * z + (z.square() - 1) / 6).round_().clamp_(min=0)

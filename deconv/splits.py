@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deconv.counts import RegionCounts
+from deconv.counts import Samples
 from deconv.errors import InputError, LeakageError
 
 
@@ -12,12 +12,12 @@ from deconv.errors import InputError, LeakageError
 class Split:
     """Disjoint sets of pure samples; a set that nothing was held out for is None."""
 
-    train: RegionCounts
-    validation: RegionCounts | None
-    test: RegionCounts | None
+    train: Samples
+    validation: Samples | None
+    test: Samples | None
 
 
-def split_by_donor(counts: RegionCounts, *, n_validation: int, n_test: int, seed: int) -> Split:
+def split_by_donor(counts: Samples, *, n_validation: int, n_test: int, seed: int) -> Split:
     """Hold out donors of every tissue; all samples of a donor go to the same set.
 
     Parameters
@@ -59,7 +59,7 @@ def split_by_donor(counts: RegionCounts, *, n_validation: int, n_test: int, seed
     return split_at(counts, of_sample)
 
 
-def split_at(counts: RegionCounts, side: np.ndarray) -> Split:
+def split_at(counts: Samples, side: np.ndarray) -> Split:
     """Split by a given label per sample: ``train``, ``validation`` or ``test``.
 
     Raises
@@ -78,11 +78,12 @@ def split_at(counts: RegionCounts, side: np.ndarray) -> Split:
     )
 
 
-def check_no_leakage(counts: RegionCounts, side: np.ndarray) -> None:
+def check_no_leakage(counts: Samples, side: np.ndarray) -> None:
     """Refuse a donor, or the same counts under two names, on different sides."""
     seen: dict[object, tuple[str, str]] = {}
-    for row, (name, donor) in enumerate(counts.samples["donor"].items()):
-        content = hash((counts.methylated[row].tobytes(), counts.coverage[row].tobytes()))
+    donors = counts.samples["donor"].items()
+    for row, ((name, donor), arrays) in enumerate(zip(donors, counts.rows(), strict=True)):
+        content = hash(tuple(array.tobytes() for array in arrays))
         for key, what in ((("donor", donor), f"donor {donor}"), (content, "identical counts")):
             other_name, other_side = seen.setdefault(key, (str(name), side[row]))
             if other_side != side[row]:

@@ -5,7 +5,6 @@ Layout (format version 1): ``layers/methylated`` and ``layers/coverage`` [N, R] 
 known; ``uns/deconv`` format version, genome build, feature and content hash.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from deconv.counts import RegionCounts, start_hash, update_hash
-from deconv.errors import DeconvError, InputError
-from deconv.files import replacing, require_file
+from deconv.counts import Samples, start_hash, update_hash
+from deconv.files import replacing
 from deconv.regions import RegionSet
 
 FORMAT_VERSION = 1
-_KEY = "deconv"
+KEY = "deconv"
+LAYERS = ("methylated", "coverage")
 
 
 class CountsWriter:
@@ -32,7 +31,7 @@ class CountsWriter:
     def __init__(self, file: h5py.File, digest: Any, shape: tuple[int, int]) -> None:
         self._layers, self._digest, self._n_written = file["layers"], digest, 0
         self.n_samples = shape[0]
-        for name in ("methylated", "coverage"):
+        for name in LAYERS:
             layer = self._layers.create_dataset(
                 name, shape, np.int32, chunks=(1, shape[1]), compression="lzf", shuffle=True
             )
@@ -68,7 +67,7 @@ def create_counts(
         ),
         obsm={} if proportions is None else {"proportions": proportions},
         uns={
-            _KEY: {
+            KEY: {
                 "format_version": FORMAT_VERSION,
                 "build": regions.build,
                 "feature": regions.feature,
@@ -81,72 +80,13 @@ def create_counts(
             digest = start_hash(regions, samples, proportions)
             writer = CountsWriter(file, digest, (len(samples), len(regions)))
             yield writer
-            content_hash = file[f"uns/{_KEY}"].create_dataset("content_hash", data=writer.finish())
+            content_hash = file[f"uns/{KEY}"].create_dataset("content_hash", data=writer.finish())
             content_hash.attrs["encoding-type"] = "string"
             content_hash.attrs["encoding-version"] = "0.2.0"
 
 
-def write_h5ad(counts: RegionCounts, path: Path) -> None:
+def write_h5ad(counts: Samples, path: Path) -> None:
     """Write counts, whole or not at all."""
     with create_counts(path, counts.regions, counts.samples, counts.proportions) as writer:
-        for methylated, coverage in zip(counts.methylated, counts.coverage, strict=True):
+        for methylated, coverage in counts.rows():
             writer.append(methylated, coverage)
-
-
-def read_h5ad(path: Path) -> RegionCounts:
-    """Read counts and compare them with the hash they were written with.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, not of this layout or version, or its content
-        is not what was written.
-    """
-    require_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of AnnData, about files other tools wrote
-            table = anndata.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            "damaged, truncated or not an .h5ad file", where=path, got=reason
-        ) from error
-    if _KEY not in table.uns or not {"methylated", "coverage"} <= set(table.layers):
-        raise InputError(
-            "no region counts in this .h5ad", where=path, got=f"layers {sorted(table.layers)}",
-            expected=f"layers methylated and coverage, and uns/{_KEY}",
-        )  # fmt: skip
-    header = table.uns[_KEY]
-    if header.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            "another format version", where=path,
-            got=header.get("format_version"), expected=FORMAT_VERSION,
-        )  # fmt: skip
-    try:
-        counts = RegionCounts(
-            table.layers["methylated"],
-            table.layers["coverage"],
-            RegionSet(
-                table.var["chrom"].to_numpy(dtype=str),
-                table.var["start"].to_numpy(),
-                table.var["end"].to_numpy(),
-                str(header["build"]),
-                header["feature"],
-            ),
-            table.obs.apply(
-                lambda column: column.astype(str) if column.dtype == "category" else column
-            ),
-            table.obsm.get("proportions"),
-        )
-    except KeyError as error:
-        raise InputError("a part is missing", where=path, got=error) from error
-    except DeconvError as error:
-        raise InputError(str(error), where=path) from error
-    if counts.content_hash != header.get("content_hash"):
-        raise InputError(
-            "the content is not what was written (damaged or edited)", where=path,
-            got=f"hash {counts.content_hash[:12]}",
-            expected=str(header.get("content_hash"))[:12],
-        )  # fmt: skip
-    return counts

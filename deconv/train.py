@@ -15,13 +15,18 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from deconv.configuration import Section
 from deconv.errors import DivergenceError
+from deconv.precision import Precision
 
 Batch = TypeVar("Batch")
 Metrics = Mapping[str, float]
 
 
 class TrainingConfig(Section):
-    """Length and cadence of a run; ``mixtures_per_epoch`` are drawn anew each epoch."""
+    """Length and cadence of a run; ``mixtures_per_epoch`` are drawn anew each epoch.
+
+    ``num_workers`` draw batches ahead; by default one does for a GPU, and none for a CPU, where
+    they would take the cores from training. For ``precision`` see `deconv.precision`.
+    """
 
     num_epochs: PositiveInt = 30
     batch_size: PositiveInt = 128
@@ -30,10 +35,15 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.01, ge=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
-    num_workers: int = Field(1, ge=0, le=64)
+    num_workers: int | None = Field(None, ge=0, le=64)
     validation_frequency: PositiveInt = 1
     pure_sample_ratio: float = Field(0.2, ge=0, le=1)
     mixtures_per_epoch: PositiveInt = 12_800
+    precision: Precision = "auto"
+
+    def workers_on(self, device: torch.device) -> int:
+        """Return the number of threads that draw batches ahead."""
+        return int(device.type == "cuda") if self.num_workers is None else self.num_workers
 
     @property
     def steps_per_epoch(self) -> int:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from deconv.benchmarks.speed import measure
 from deconv.files import write_text
+from deconv.precision import native_precisions
 from deconv.simulate import simulate_atlas
 from experiments.launch import train_and_report
 
@@ -24,16 +26,20 @@ def benchmark_speed(
     """Measure each size on the CPU and, where there is one, on the GPU; write them as JSON."""
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     results = []
-    for device in devices:
-        for n_regions in sizes:
-            result = measure(n_regions, batch_size, device)
-            result["tracking_share"] = tracking_share(n_regions, batch_size, device, n_epochs)
+    for device, n_regions in product(devices, sizes):
+        for precision in native_precisions(torch.device(device)):
+            result = measure(n_regions, batch_size, device, precision)
+            result["tracking_share"] = tracking_share(
+                n_regions, batch_size, device, precision, n_epochs
+            )
             results.append(result)
     write_text(path, json.dumps({"results": results}, indent=1))
     return results
 
 
-def tracking_share(n_regions: int, batch_size: int, device: str, n_epochs: int) -> float:
+def tracking_share(
+    n_regions: int, batch_size: int, device: str, precision: str, n_epochs: int
+) -> float:
     """Train ``phase2_sparse`` in a store of its own; return the time spent on MLflow over all.
 
     The time counts what the run waits for, registering the model included; creating the
@@ -49,6 +55,7 @@ def tracking_share(n_regions: int, batch_size: int, device: str, n_epochs: int) 
             "output.directory": folder / "runs",
             "training.batch_size": batch_size,
             "training.num_epochs": n_epochs,
+            "training.precision": precision,
         }
         try:
             begin = time.perf_counter()

@@ -47,7 +47,8 @@ class DataConfig(Section):
     """Pure samples, how they are split, and the mixtures made of them.
 
     ``path`` is usually given on the command line (``--data``): an ``.h5ad`` or counts table,
-    or a folder that has ``reference`` in it.
+    or a folder that has ``reference`` in it. An ``.h5ad`` whose profiles exceed
+    ``profile_megabytes`` is streamed while training.
     """
 
     path: str | None = None
@@ -58,6 +59,7 @@ class DataConfig(Section):
     test_donors: int = Field(1, ge=0)
     validation_mixtures: PositiveInt = 500
     test_mixtures: PositiveInt = 1000
+    profile_megabytes: float = Field(1000.0, gt=0)
     mixtures: MixtureConfig = MixtureConfig(designs={"several": 1.0})
     dilutions: DilutionConfig | None = None
 

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 
 from deconv.atlas import Atlas, build_atlas
-from deconv.counts import RegionCounts
+from deconv.counts import RegionCounts, Samples
 from deconv.errors import ConfigError, InputError
 from deconv.evaluate import draw_mixtures
-from deconv.formats import read_counts
+from deconv.formats import open_counts, read_counts
 from deconv.formats.counts_tsv import label_samples
 from deconv.mixtures import MixingEngine
 from deconv.splits import Split, split_by_donor
@@ -36,7 +36,7 @@ class Dilutions:
 class RunData:
     """All data of a run; held-out mixtures are fixed by the seed."""
 
-    pure: RegionCounts
+    pure: Samples
     split: Split
     atlas: Atlas
     train: MixingEngine
@@ -64,13 +64,16 @@ def load_run_data(config: RunConfig, device: torch.device) -> RunData:
     atlas = build_atlas(split.train)
     mixtures = config.designs()
 
-    def engine(name: str, counts: RegionCounts) -> MixingEngine:
+    def engine(name: str, counts: Samples) -> MixingEngine:
         seed = 10 * config.random_seed + _SEED_OFFSET[name]
         return MixingEngine(
-            counts, atlas, mixtures, seed=seed, in_atlas=name == "train", device=device
-        )
+            counts, atlas, mixtures, seed=seed, in_atlas=name == "train", device=device,
+            megabytes=data.profile_megabytes,
+        )  # fmt: skip
 
-    test = split.test and draw_mixtures(engine("test", split.test), data.test_mixtures)
+    test = None
+    if split.test is not None:
+        test = draw_mixtures(engine("test", split.test), data.test_mixtures)
     return RunData(
         pure=pure,
         split=split,
@@ -82,7 +85,7 @@ def load_run_data(config: RunConfig, device: torch.device) -> RunData:
     )
 
 
-def _read_pure(data: DataConfig) -> RegionCounts:
+def _read_pure(data: DataConfig) -> Samples:
     path = _data_path(data)
     if path.is_dir():
         if data.reference is None:
@@ -90,7 +93,7 @@ def _read_pure(data: DataConfig) -> RegionCounts:
                 "data.path is a folder", where=path, expected="data.reference, a file in it"
             )
         path = path / data.reference
-    counts = read_counts(path, build=data.genome_build)
+    counts = open_counts(path, build=data.genome_build)
     if "tissue" not in counts.samples or data.tissue_table is not None:
         table = None if data.tissue_table is None else Path(data.tissue_table)
         counts = label_samples(counts, table)

@@ -13,7 +13,8 @@ from deconv.evaluate import draw_mixtures
 from deconv.mixtures import MixingEngine
 from deconv.simulate import TISSUES, simulate_atlas
 from deconv.splits import split_by_donor
-from deconv.store import read_h5ad, write_h5ad
+from deconv.store import write_h5ad
+from deconv.stored import read_h5ad
 from experiments.config import load_config
 from experiments.console import results_table, verdict_table
 from experiments.launch import train_and_report

@@ -10,9 +10,9 @@ from deconv.bundle import Bundle, read_bundle
 from deconv.checkpoint import load_checkpoint
 from deconv.errors import InputError
 from deconv.files import replacing, write_text
-from deconv.formats import read_counts
+from deconv.formats import open_counts
 from deconv.plots import composition
-from deconv.predictor import MIN_OVERLAP, NetworkMethod
+from deconv.predictor import BATCH_SIZE, MIN_OVERLAP, NetworkMethod
 from deconv.regions import UNKNOWN_BUILD
 from experiments.registry import fetch_model
 
@@ -55,14 +55,16 @@ def predict_files(
     method = NetworkMethod(bundle.network, bundle.atlas, min_overlap=min_overlap)
     tables, notes = [], []
     for file in files:
-        counts = read_counts(file, build=build)
+        counts = open_counts(file, build=build)
         wanted = bundle.atlas.regions
         found = wanted.find_in(counts.regions, where=file, min_overlap=min_overlap)
         n_found = int((found >= 0).sum())
         notes.append(
             f"{file}: {len(counts)} sample(s), {n_found} of the model's {len(wanted)} regions"
         )
-        tables.append(method.predict(counts).table(counts.samples.index))
+        for first in range(0, len(counts), BATCH_SIZE):
+            part = counts.take(range(first, min(first + BATCH_SIZE, len(counts)))).load()
+            tables.append(method.predict(part).table(part.samples.index))
     table = pd.concat(tables, ignore_index=True)
     twice = table.duplicated(["sample", "tissue"])
     if twice.any():

@@ -12,6 +12,7 @@ from deconv.memory import keep_freed_memory
 from deconv.mixtures import BLOCK
 from deconv.model import TwoStageNetwork
 from deconv.parallel import Group
+from deconv.precision import product_dtype
 from deconv.schedule import make_optimizer, make_scheduler
 from deconv.train import TrainState
 from experiments.config import RunConfig
@@ -28,6 +29,11 @@ class PreparedRun:
     state: TrainState
     device: torch.device
     group: Group
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of matrix products in training."""
+        return product_dtype(self.config.training.precision, self.device)
 
 
 def prepare_run(

@@ -68,7 +68,7 @@ def run_training(
     config = prepared.config
     with ExitStack() as stack:
         stack.enter_context(folder.locked())
-        tracked = folder.open_tracking(config, prepared.data)
+        tracked = folder.open_tracking(config, prepared.data, prepared.dtype)
         stack.enter_context(folder.ending(tracked))
         _restore(prepared, folder, advance)
         _train(
@@ -113,8 +113,9 @@ def _train(
     config, state, group = prepared.config, prepared.state, prepared.group
     forward = group.wrap(state.model)
     values = partial(
-        training_values, config=config.loss, called_from=config.model.presence_threshold
-    )
+        training_values, config=config.loss, called_from=config.model.presence_threshold,
+        dtype=prepared.dtype,
+    )  # fmt: skip
     train(
         state,
         partial(_batches, prepared=prepared),
@@ -133,7 +134,7 @@ def _batches(first: int, stop: int, *, prepared: PreparedRun) -> Iterable[Batch]
     training = prepared.config.training
     rows = prepared.group.rows(training.batch_size, BLOCK)
     make = partial(prepared.data.train.batch, size=training.batch_size, rows=rows)
-    return prefetch(make, first, stop, training.num_workers)
+    return prefetch(make, first, stop, training.workers_on(prepared.device))
 
 
 def _validate(model: TwoStageNetwork, *, prepared: PreparedRun) -> dict[str, float]:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
@@ -78,7 +79,7 @@ class RunFolder:
                 raise ConfigError("another process is at this run", where=self.path) from error
             yield
 
-    def open_tracking(self, config: RunConfig, data: RunData) -> TrackedRun:
+    def open_tracking(self, config: RunConfig, data: RunData, dtype: torch.dtype) -> TrackedRun:
         """Create the MLflow run, or go on with the one that this folder began.
 
         Raises
@@ -103,7 +104,7 @@ class RunFolder:
                 self.path.name,
                 config.output.experiment,
                 params={k: v for k, v in config.flat().items() if not k.startswith("output.")},
-                tags=self._tags(config, data),
+                tags=self._tags(config, data, dtype),
                 datasets=[
                     dataset_input(name, counts, context=name, source=str(config.data.path))
                     for name, counts in (
@@ -117,7 +118,7 @@ class RunFolder:
             write_text(file, json.dumps({"run_id": run_id, "data": data.pure.content_hash}))
         return TrackedRun(MlflowClient(), run_id, MetricSpool(self.path / "metrics.jsonl"))
 
-    def _tags(self, config: RunConfig, data: RunData) -> dict[str, str]:
+    def _tags(self, config: RunConfig, data: RunData, dtype: torch.dtype) -> dict[str, str]:
         return {
             **code_tags(),
             **machine_tags(),
@@ -125,6 +126,7 @@ class RunFolder:
             "designs": ",".join(config.data.mixtures.designs),
             "data.sha256": data.pure.content_hash,
             "atlas.sha256": data.atlas.content_hash,
+            "precision": str(dtype).removeprefix("torch."),
             "run_folder": str(self.path.resolve()),
         }
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from deconv.counts import RegionCounts
+from deconv.counts import Samples
 from deconv.errors import DeconvError
 from deconv.train import Metrics
 from experiments.spool import MetricSpool, Point
@@ -152,13 +153,13 @@ def reopen_run(run_id: str) -> None:
         MlflowClient().update_run(run_id, status="RUNNING")
 
 
-def dataset_input(name: str, counts: RegionCounts, *, context: str, source: str) -> DatasetInput:
+def dataset_input(name: str, counts: Samples, *, context: str, source: str) -> DatasetInput:
     """Describe counts as a dataset of a run, by content hash."""
     profile = {
         "samples": len(counts),
         "regions": len(counts.regions),
         "build": counts.regions.build,
-        "mean_coverage": round(float(counts.coverage.mean()), 2),
+        "mean_coverage": round(float(np.mean([c.mean() for _, c in counts.rows()])), 2),
         "sha256": counts.content_hash,
     }
     dataset = Dataset(

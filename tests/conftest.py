@@ -13,7 +13,7 @@ from deconv.mixtures import MixingEngine, MixtureConfig
 from deconv.regions import RegionSet
 from deconv.simulate import simulate_atlas
 from deconv.splits import split_by_donor
-from deconv.store import read_h5ad
+from deconv.stored import read_h5ad
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 TISSUES = ("Blood", "Colon", "Cortex", "Heart", "Liver", "Lung")

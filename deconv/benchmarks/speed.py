@@ -5,7 +5,6 @@ process of its own, so that the peak memory is that of the setting alone.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,30 +23,34 @@ from deconv.benchmarks.naive import draw_mixture, write_patterns
 from deconv.bundle import Bundle, read_bundle, write_bundle
 from deconv.evaluate import draw_mixtures
 from deconv.losses import LossConfig, training_values
-from deconv.memory import keep_freed_memory
+from deconv.memory import keep_freed_memory, peak_megabytes
 from deconv.mixtures import MixingEngine, MixtureConfig
 from deconv.model import ModelConfig, TwoStageNetwork
+from deconv.precision import Precision, product_dtype
 from deconv.predictor import NetworkMethod
 from deconv.prefetch import prefetch
 from deconv.schedule import OptimizerConfig, SchedulerConfig, make_optimizer, make_scheduler
 from deconv.simulate import simulate_atlas
-from deconv.store import read_h5ad
+from deconv.stored import read_h5ad
 from deconv.train import TrainingConfig, TrainState, train
 
 N_PREDICTED = 1000
 _N_REPEATS = 5
 
 
-def measure(n_regions: int, batch_size: int, device: str) -> dict[str, Any]:
+def measure(n_regions: int, batch_size: int, device: str, precision: str) -> dict[str, Any]:
     """Return one result of ``deconv benchmark speed``, without the tracking share."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(n_regions), str(batch_size), device],
+        [sys.executable, "-m", __name__, str(n_regions), str(batch_size), device,
+         precision],
         stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _measure_here(n_regions: int, batch_size: int, device: torch.device) -> dict[str, Any]:
+def _measure_here(
+    n_regions: int, batch_size: int, device: torch.device, precision: Precision
+) -> dict[str, Any]:
     if device.type == "cpu":
         keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
@@ -61,12 +64,11 @@ def _measure_here(n_regions: int, batch_size: int, device: torch.device) -> dict
         network = network.to(device)
 
         mixing = _seconds(lambda i: engine.batch(i, batch_size), device)
-        step = _training_seconds(network, engine, batch_size)
-        products = _seconds(_matrix_products(network, len(pure), batch_size, device), device)
+        dtype = product_dtype(precision, device)
+        step = _training_seconds(network, engine, batch_size, dtype)
+        products = _seconds(_matrix_products(network, batch_size, device, dtype), device)
         peak = (
-            torch.cuda.max_memory_allocated() / 1e6
-            if device.type == "cuda"
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else peak_megabytes()
         )
         samples = draw_mixtures(engine, N_PREDICTED)
         method = NetworkMethod(network, atlas, device=device)
@@ -76,6 +78,7 @@ def _measure_here(n_regions: int, batch_size: int, device: torch.device) -> dict
         naive = _naive_seconds(folder, n_regions)
     return {
         "device": str(device),
+        "precision": precision,
         "n_regions": n_regions,
         "batch_size": batch_size,
         "engine_per_s": batch_size / mixing,
@@ -89,7 +92,9 @@ def _measure_here(n_regions: int, batch_size: int, device: torch.device) -> dict
     }
 
 
-def _training_seconds(network: TwoStageNetwork, engine: MixingEngine, batch_size: int) -> float:
+def _training_seconds(
+    network: TwoStageNetwork, engine: MixingEngine, batch_size: int, dtype: torch.dtype
+) -> float:
     """Time the training loop itself, per step; mixing included."""
     n_steps = 2 * _N_REPEATS
     config = TrainingConfig(
@@ -112,9 +117,9 @@ def _training_seconds(network: TwoStageNetwork, engine: MixingEngine, batch_size
     train(
         TrainState(model=network, optimizer=optimizer, scheduler=scheduler),
         lambda first, stop: prefetch(
-            partial(engine.batch, size=batch_size), first, stop, config.num_workers
+            partial(engine.batch, size=batch_size), first, stop, config.workers_on(engine.device)
         ),
-        partial(training_values, config=LossConfig(), called_from=0.5),
+        partial(training_values, config=LossConfig(), called_from=0.5, dtype=dtype),
         config=config,
         validate=lambda model: {"none": 0.0},
         score="none",
@@ -125,30 +130,38 @@ def _training_seconds(network: TwoStageNetwork, engine: MixingEngine, batch_size
 
 
 def _matrix_products(
-    network: TwoStageNetwork, n_donors: int, batch_size: int, device: torch.device
+    network: TwoStageNetwork, batch_size: int, device: torch.device, dtype: torch.dtype
 ) -> Callable[[int], None]:
-    """Return the matrix products of a step with nothing around them, outputs reused."""
+    """Return the matrix products of a step with nothing around them, outputs reused.
+
+    Those of the atlas estimator are float32 in any precision.
+    """
     n_tissues, n_regions = network.estimator.mean.shape
     n_pairs = network.estimator.products.shape[1]
     hidden, wide = network.config.hidden_size, network.config.intermediate_size
-    shapes = [
-        (batch_size, n_donors, n_regions),  # mixing
+    n_free = hidden - n_tissues
+    exact = [
         (batch_size, n_regions, n_tissues + 1),  # first guess and its scale
         (batch_size, n_tissues, n_regions),  # its mean
         (batch_size, n_tissues, n_regions),  # its donor variance
         (batch_size, n_regions, n_pairs),  # Gram matrices
-        (batch_size, n_regions, hidden),  # projection, atlas rows included
-        (hidden, batch_size, n_regions),  # and their gradient
+        (batch_size, n_regions, n_tissues),  # atlas rows
+        (n_tissues, batch_size, n_regions),  # and their gradient
+    ]
+    learned = [
+        (batch_size, n_regions, n_free),  # projection
+        (n_free, batch_size, n_regions),  # and its gradient
     ]
     for n_in, n_out in [(hidden, hidden)] * 2 + [(hidden, wide)] + [(wide, n_tissues)] * 2:
-        shapes += [
+        learned += [
             (batch_size, n_in, n_out),
             (n_in, batch_size, n_out),
             (batch_size, n_out, n_in),
         ]
     sets = [
-        (torch.rand(m, k, device=device), torch.rand(k, n, device=device),
-         torch.empty(m, n, device=device))
+        (torch.rand(m, k, device=device).to(number), torch.rand(k, n, device=device).to(number),
+         torch.empty(m, n, device=device, dtype=number))
+        for shapes, number in ((exact, torch.float32), (learned, dtype))
         for m, k, n in shapes
     ]  # fmt: skip
 
@@ -185,5 +198,6 @@ def _wait(device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    result = _measure_here(int(sys.argv[1]), int(sys.argv[2]), torch.device(sys.argv[3]))
+    chosen: Any = sys.argv[4]
+    result = _measure_here(int(sys.argv[1]), int(sys.argv[2]), torch.device(sys.argv[3]), chosen)
     sys.stdout.write(json.dumps(result) + "\n")

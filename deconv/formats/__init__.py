@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
-from deconv.counts import RegionCounts
+from deconv.counts import RegionCounts, Samples
 from deconv.errors import InputError
 from deconv.formats.counts_tsv import read_counts_tsv
 from deconv.regions import UNKNOWN_BUILD
-from deconv.store import read_h5ad
+from deconv.stored import open_h5ad
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def read_counts(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
-    """Read region counts from a file of any known format.
+    """Read region counts into memory; see `open_counts`."""
+    return open_counts(path, build=build).load()
+
+
+def open_counts(path: Path, *, build: str = UNKNOWN_BUILD) -> Samples:
+    """Open region counts of any known format; ``.h5ad`` is read sample by sample later.
 
     Parameters
     ----------
@@ -28,7 +33,7 @@ def read_counts(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
     """
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes[-1:] == [".h5ad"]:
-        counts = read_h5ad(path)
+        counts = open_h5ad(path)
         if build not in (UNKNOWN_BUILD, counts.regions.build):
             raise InputError(
                 "the file states another genome build",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deconv.counts import MAX_COUNT, RegionCounts
+from deconv.counts import MAX_COUNT, RegionCounts, Samples
 from deconv.errors import DeconvError, InputError
 from deconv.files import require_file
 from deconv.regions import UNKNOWN_BUILD, RegionSet
@@ -108,7 +108,7 @@ def _integers(column: pd.Series, path: Path) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def label_samples(counts: RegionCounts, table: Path | None = None) -> RegionCounts:
+def label_samples(counts: Samples, table: Path | None = None) -> Samples:
     """Say which tissue and donor each sample is.
 
     Parameters
@@ -152,8 +152,6 @@ def label_samples(counts: RegionCounts, table: Path | None = None) -> RegionCoun
         labels = labels.loc[names]
     donor = labels["donor"] if "donor" in labels else pd.Series(names, index=names)
     samples = pd.DataFrame({"tissue": labels["tissue"], "donor": donor}, index=names)
-    labelled = RegionCounts(
-        counts.methylated, counts.coverage, counts.regions, samples, counts.proportions
-    )
+    labelled = counts.labelled(samples)
     labelled.require("tissue", "donor")
     return labelled

@@ -13,7 +13,7 @@ def benchmark() -> None:
 @benchmark.command()
 @click.option("--json", "path", required=True, type=click.Path(path_type=Path), help="Result.")
 @click.option("--regions", "sizes", multiple=True, default=(8000, 51089), show_default=True)
-@click.option("--batch-size", default=256, show_default=True)
+@click.option("--batch-size", default=512, show_default=True)
 @click.option("--epochs", default=10, show_default=True, help="Of the run that times tracking.")
 def speed(path: Path, sizes: tuple[int, ...], batch_size: int, epochs: int) -> None:
     """Mixtures per second, memory, prediction; beside matrix products and a naive data path."""

@@ -5,12 +5,15 @@ import json
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from deconv.benchmarks.naive import N_POSITIONS, draw_mixture, write_patterns
+from deconv.precision import native_precisions
 
 FIELDS = {
-    "device", "n_regions", "batch_size", "engine_per_s", "step_per_s", "roofline_per_s",
-    "naive_per_s", "mixing_share", "tracking_share", "peak_memory_mb", "predict_1000_s", "load_s",
+    "device", "precision", "n_regions", "batch_size", "engine_per_s", "step_per_s",
+    "roofline_per_s", "naive_per_s", "mixing_share", "tracking_share", "peak_memory_mb",
+    "predict_1000_s", "load_s",
 }  # fmt: skip
 
 
@@ -19,12 +22,14 @@ def test_small_benchmark_has_every_figure(deconv, tmp_path, monkeypatch):
     options = ("--regions", 300, "--batch-size", 32, "--epochs", 1)
     status, output, error = deconv("benchmark", "speed", "--json", "speed.json", *options)
     assert status == 0, error
-    (result,) = json.loads((tmp_path / "speed.json").read_text())["results"]
-    assert set(result) == FIELDS
-    assert result["n_regions"] == 300
-    assert all(value > 0 for value in result.values() if isinstance(value, float))
-    assert result["step_per_s"] < result["roofline_per_s"]
-    assert 0 < result["tracking_share"] < 1
+    results = json.loads((tmp_path / "speed.json").read_text())["results"]
+    assert [r["precision"] for r in results] == native_precisions(torch.device("cpu"))
+    for result in results:
+        assert set(result) == FIELDS
+        assert result["n_regions"] == 300
+        assert all(value > 0 for value in result.values() if isinstance(value, float))
+        assert result["step_per_s"] < result["roofline_per_s"]
+        assert 0 < result["tracking_share"] < 1
     assert "roofline_per_s" in output
     assert not (tmp_path / "mlflow.db").exists()
 

@@ -29,8 +29,8 @@ def test_uncovered_tissue_takes_the_mean_of_the_others(make_counts):
 
 def test_low_coverage_is_drawn_to_the_expectation_and_none_is_it(make_counts):
     counts = make_counts([[0, 1, 500]], [[0, 2, 1000]])
-    smoothed = smoothed_beta(counts, np.full((1, 3), 0.9, dtype=np.float32))
-    assert smoothed[0].tolist() == pytest.approx([0.9, (1 + 1.8) / 4, 501.8 / 1002])
+    smoothed = smoothed_beta(*next(counts.rows()), np.full(3, 0.9, dtype=np.float32))
+    assert smoothed.tolist() == pytest.approx([0.9, (1 + 1.8) / 4, 501.8 / 1002])
 
 
 def test_dispersion_is_that_of_the_donors(make_counts):

@@ -29,7 +29,7 @@ def test_simulate_writes_an_atlas(deconv, tmp_path):
     status, output, _ = deconv("simulate", "-o", path, *options)
     assert status == 0
     assert "4 samples of 2 tissues, 60 regions" in output
-    from deconv.store import read_h5ad
+    from deconv.stored import read_h5ad
 
     assert len(read_h5ad(path).regions) == 60
 

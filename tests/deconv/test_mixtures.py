@@ -67,7 +67,7 @@ def test_donors_of_the_atlas_are_widened_to_unseen_ones(split, atlas, mixture_co
     def spread(counts, in_atlas):
         engine = MixingEngine(counts, atlas, mixture_config, seed=0, in_atlas=in_atlas)
         of_tissue = np.sort([atlas.tissues.index(t) for t in counts.samples["tissue"]])
-        return float(np.mean((engine._beta.numpy() - atlas.mean[of_tissue]) ** 2))
+        return float(np.mean((engine._pool.at(0).beta.numpy() - atlas.mean[of_tissue]) ** 2))
 
     unseen = spread(split.test, False)
     assert spread(split.train, False) < 0.7 * unseen

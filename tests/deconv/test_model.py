@@ -12,6 +12,7 @@ from deconv.estimator import AtlasEstimator
 from deconv.evaluate import draw_mixtures, score
 from deconv.losses import LossConfig, loss_terms
 from deconv.model import ModelConfig, TwoStageNetwork, called, hard_proportions, soft_proportions
+from deconv.precision import products_in
 from deconv.predictor import NetworkMethod
 
 READ_EFFECT = 2.5
@@ -218,3 +219,22 @@ def test_single_stage_network_gives_every_tissue_some_mass(atlas, engine):
 def test_size_that_does_not_fit_the_data_is_refused(atlas, settings, message):
     with pytest.raises(ConfigError, match=message):
         network(atlas, **settings)
+
+
+def test_bfloat16_rounds_the_blocks_and_not_the_estimate(atlas, engine):
+    batch = engine.batch(0, 64)
+    network = TwoStageNetwork(ModelConfig(dropout=0), atlas, read_effect=2.5)
+    outputs = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        with products_in(dtype, torch.device("cpu")), torch.no_grad():
+            outputs[dtype] = network(batch.methylated, batch.coverage)
+    start = outputs.values()  # the heads of a new network add nothing to the estimate
+    torch.testing.assert_close(*(o.scores for o in start), rtol=0, atol=0)
+    torch.nn.init.normal_(network.proportion_head.weight, std=0.1)
+    for dtype in (torch.float32, torch.bfloat16):
+        with products_in(dtype, torch.device("cpu")), torch.no_grad():
+            outputs[dtype] = network(batch.methylated, batch.coverage)
+        assert outputs[dtype].scores.dtype == torch.float32
+    exact, rounded = (o.scores for o in outputs.values())
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.2)

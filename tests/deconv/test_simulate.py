@@ -7,7 +7,7 @@ import pytest
 
 from deconv.errors import InputError
 from deconv.simulate import LINEAGES, TISSUES, AtlasModel, simulate_atlas, tissue_levels
-from deconv.store import read_h5ad
+from deconv.stored import read_h5ad
 
 
 @pytest.fixture(scope="module")

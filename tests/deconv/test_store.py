@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from deconv.errors import InputError
-from deconv.store import create_counts, read_h5ad, write_h5ad
+from deconv.store import create_counts, write_h5ad
+from deconv.stored import read_h5ad
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
 
 TORCHRUN = str(Path(sys.executable).with_name("torchrun"))
-SETTINGS = {"batch_size": 64, "mixtures_per_epoch": 256, "num_epochs": 3, "learning_rate": 1e-3}
+SETTINGS = {
+    "batch_size": 64, "mixtures_per_epoch": 256, "num_epochs": 3, "learning_rate": 1e-3,
+    "precision": "float32",
+}  # fmt: skip
 
 
 def torchrun(folder, *arguments):
