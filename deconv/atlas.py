@@ -4,11 +4,12 @@ Shape letters: D = donors, T = tissues, R = regions.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int, Integer
 
 from deconv.counts import Samples
 from deconv.errors import InputError
@@ -33,6 +34,8 @@ class Atlas:
         Between-donor dispersion: a donor's beta varies by rho x mean x (1 - mean).
     profile
         Expected coverage of each region relative to the mean region.
+    n_donors
+        Donors behind the mean of each tissue, 0 where that is not known.
     """
 
     tissues: tuple[str, ...]
@@ -40,6 +43,7 @@ class Atlas:
     mean: Float[np.ndarray, "T R"]
     rho: Float[np.ndarray, " R"]
     profile: Float[np.ndarray, " R"]
+    n_donors: Int[np.ndarray, " T"]
 
     @cached_property
     def content_hash(self) -> str:
@@ -47,6 +51,7 @@ class Atlas:
         digest = hashlib.sha256("\n".join((self.regions.content_hash, *self.tissues)).encode())
         for array in (self.mean, self.rho, self.profile):
             digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+        digest.update(np.ascontiguousarray(self.n_donors, dtype="<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -77,8 +82,31 @@ def build_atlas(counts: Samples) -> Atlas:
         profile += coverage / max(coverage.mean(dtype=np.float64), 1e-9)
     mean = _tissue_means(total, weighted)
     profile /= len(counts)
-    rho = _dispersion(counts, mean, of_tissue)
-    return Atlas(tissues, counts.regions, mean, rho, profile.astype(np.float32))
+    n_donors = np.bincount(of_tissue, minlength=len(tissues))
+    rho = _dispersion(counts, mean, of_tissue, n_donors)
+    return Atlas(tissues, counts.regions, mean, rho, profile.astype(np.float32), n_donors)
+
+
+def atlas_from_means(
+    tissues: Sequence[str], regions: RegionSet, mean: Float[np.ndarray, "T R"]
+) -> Atlas:
+    """Make an atlas of published means, whose donors are not known.
+
+    NaN means not stated; see `build_atlas` for what becomes of it. The dispersion between
+    donors is assumed to be that of other atlases, and coverage to be even.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two tissues.
+    """
+    if len(tissues) < 2:
+        raise InputError("an atlas needs two tissues or more", got=", ".join(tissues))
+    stated = np.isfinite(mean)
+    filled = _tissue_means(stated.astype(np.float64), np.where(stated, mean, 0))
+    rho = np.full(len(regions), _ASSUMED_RHO, dtype=np.float32)
+    unknown = np.zeros(len(tissues), dtype=np.int64)
+    return Atlas(tuple(tissues), regions, filled, rho, np.ones_like(rho), unknown)
 
 
 def smoothed_beta(
@@ -103,10 +131,12 @@ def _tissue_means(
 
 
 def _dispersion(
-    counts: Samples, mean: Float[np.ndarray, "T R"], of_tissue: np.ndarray
+    counts: Samples,
+    mean: Float[np.ndarray, "T R"],
+    of_tissue: np.ndarray,
+    n_donors: Int[np.ndarray, " T"],
 ) -> Float[np.ndarray, " R"]:
     """Estimate rho by moments, each region's drawn towards that of all regions."""
-    n_donors = np.bincount(of_tissue, minlength=len(mean))
     if n_donors.max() < 2:
         return np.full(mean.shape[1], _ASSUMED_RHO, dtype=np.float32)
     freedom = n_donors - 1.0  # the mean was fitted to the same donors

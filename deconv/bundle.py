@@ -1,8 +1,8 @@
 """The model as shipped: a folder with everything prediction needs, and nothing to execute.
 
-Format version 1: ``manifest.json`` (settings, tissues, provenance, and the SHA-256 of each
-other file), ``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile),
-``regions.tsv`` (chrom, start, end). Reading compares all hashes first.
+Format version 2: ``manifest.json`` (settings, tissues, calibration, provenance, and the
+SHA-256 of each other file), ``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile,
+n_donors), ``regions.tsv`` (chrom, start, end). Reading compares all hashes first.
 """
 
 import hashlib
@@ -21,12 +21,13 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from deconv.atlas import Atlas
+from deconv.calibrate import Calibration
 from deconv.errors import CheckpointError, DeconvError
 from deconv.files import replacing_folder, require_file
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.regions import RegionSet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 _DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError)
 FILES = ("weights.safetensors", "atlas.safetensors", "regions.tsv")
@@ -34,10 +35,11 @@ FILES = ("weights.safetensors", "atlas.safetensors", "regions.tsv")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A network, its atlas, and where they come from (run, data hashes, metrics)."""
+    """A network, its atlas, how sure it is, and where they come from (run, hashes, metrics)."""
 
     network: TwoStageNetwork
     atlas: Atlas
+    calibration: Calibration | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -48,7 +50,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     with replacing_folder(folder) as temporary:
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         save_file(weights, temporary / FILES[0])
-        arrays = {"mean": atlas.mean, "rho": atlas.rho, "profile": atlas.profile}
+        arrays = {name: getattr(atlas, name) for name in ("mean", "rho", "profile", "n_donors")}
         save_arrays(arrays, temporary / FILES[1])
         table = pd.DataFrame({"chrom": regions.chrom, "start": regions.start, "end": regions.end})
         table.to_csv(temporary / FILES[2], sep="\t", index=False)
@@ -60,6 +62,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "read_effect": network.estimator.read_effect,
             "model": network.config.model_dump(mode="json"),
             "atlas_hash": atlas.content_hash,
+            "calibration": None if bundle.calibration is None else bundle.calibration.to_dict(),
             "provenance": bundle.provenance,
             "sha256": {name: _file_hash(temporary / name) for name in FILES},
         }
@@ -107,11 +110,15 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
             read_effect=manifest["read_effect"],
         )
         network.load_state_dict(load_file(folder / FILES[0]))
+        saved = manifest["calibration"]
+        calibration = None
+        if saved is not None:
+            calibration = Calibration.from_dict(saved, len(atlas.tissues))
     except (*_DAMAGE, DeconvError) as error:
         raise CheckpointError("the parts do not fit together", where=folder, got=error) from error
     if atlas.content_hash != manifest["atlas_hash"]:
         raise CheckpointError("the atlas is not what was written", where=folder)
-    return Bundle(network.to(device).eval(), atlas, manifest["provenance"])
+    return Bundle(network.to(device).eval(), atlas, calibration, manifest["provenance"])
 
 
 def _file_hash(path: Path) -> str:

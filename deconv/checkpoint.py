@@ -21,7 +21,7 @@ from deconv.files import replacing, require_file
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.regions import RegionSet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "mean": torch.from_numpy(atlas.mean),
             "rho": torch.from_numpy(atlas.rho),
             "profile": torch.from_numpy(atlas.profile),
+            "n_donors": torch.from_numpy(atlas.n_donors),
         },
         "atlas_hash": atlas.content_hash,
         "weights": network.state_dict(),
@@ -149,5 +150,5 @@ def _atlas(saved: dict[str, Any]) -> Atlas:
         saved["build"],
         saved["feature"],
     )
-    mean, rho, profile = (saved[name].cpu().numpy() for name in ("mean", "rho", "profile"))
-    return Atlas(tuple(saved["tissues"]), regions, mean, rho, profile)
+    names = ("mean", "rho", "profile", "n_donors")
+    return Atlas(tuple(saved["tissues"]), regions, *(saved[name].cpu().numpy() for name in names))

@@ -10,11 +10,12 @@ own reads support.
 With p written as uniform + delta and the atlas centred over tissues, delta sums to 0 by
 itself, and an observation at the reference mean says nothing.
 
+The atlas is known from few donors. Its errors add to the Gram matrix what no tissue's
+profile has, which would draw all proportions towards equal ones: that part is subtracted
+(corrected least squares for errors in variables; Fuller 1987, Measurement Error Models).
+
 Shape letters: B = samples, R = regions, T = tissues.
 """
-
-import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -22,21 +23,16 @@ from torch import Tensor, nn
 
 from deconv.atlas import Atlas
 
-_RIDGE = 25.0  # prior precision of a proportion, sd .2: keeps tissues without coverage finite
 _TYPICAL_COVERAGE = 10.0  # at which the features are scaled to unit noise
-_LOGIT_LIMIT = 20.0
-_SQRT_2PI = math.sqrt(2 * math.pi)
-
-
-class Estimate(NamedTuple):
-    """Proportions before any sign or sum constraint, and their standard errors."""
-
-    proportions: Float[Tensor, "B T"]
-    std_error: Float[Tensor, "B T"]
+_RIDGE = 25.0  # precision, sd .2: what is known of a proportion before any data
+_SMALLEST_MEAN = 0.01
+"""Variances are those of means at least this far from 0 and 1. Where donors happen to agree on
+an extreme value, the atlas would otherwise weigh its own error most."""
+_LARGEST_CORRECTION = 0.5  # of the information in any direction
 
 
 class AtlasEstimator(nn.Module):
-    """Turns counts into precision-weighted features and solves for the proportions.
+    """Turns counts into precision-weighted features and normal equations of the proportions.
 
     Parameters
     ----------
@@ -64,12 +60,12 @@ class AtlasEstimator(nn.Module):
         mean = torch.from_numpy(atlas.mean)
         reference = mean.mean(dim=0)
         centred = mean - reference
-        rho = torch.from_numpy(atlas.rho)
         n_tissues = len(mean)
-        spread = mean * (1 - mean) * rho
+        rho = torch.from_numpy(atlas.rho)
+        spread = _bernoulli_variance(mean) * rho
         # A mixture of four equal tissues has a quarter of the donor variance of one.
         donor_variance = spread.mean(dim=0) / 4
-        read_variance = read_effect * reference * (1 - reference)
+        read_variance = read_effect * _bernoulli_variance(reference)
         typical = _TYPICAL_COVERAGE * torch.from_numpy(atlas.profile)
         typical_weight = (typical + 1) / (typical * donor_variance + read_variance)
 
@@ -86,7 +82,10 @@ class AtlasEstimator(nn.Module):
             products=(centred[upper[0]] * centred[upper[1]]).T.contiguous(),
             upper=upper,
         )
-        first = torch.linalg.inv(self._gram(typical_weight[None]))[0]
+        known = torch.from_numpy(atlas.n_donors)[:, None]
+        error = torch.where(known > 0, mean * (1 - mean) * rho / known.clamp(min=1), 0.0)
+        self._subtract_errors(error, typical_weight[None])
+        first = torch.linalg.inv(self._ridged_gram(typical_weight[None]))[0]
         self._register(
             first_guess=(first @ centred).T.contiguous(),
             typical_share=typical_weight / typical_weight.square().sum(),
@@ -95,6 +94,28 @@ class AtlasEstimator(nn.Module):
     def _register(self, **buffers: Tensor) -> None:
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
+
+    def _subtract_errors(
+        self, error: Float[Tensor, "T R"], typical_weight: Float[Tensor, "1 R"]
+    ) -> None:
+        """Take out of the products what errors of the tissues' means are expected to add.
+
+        Parameters
+        ----------
+        error
+            Variance of the mean of each tissue.
+        """
+        n_tissues = len(error)
+        first, second = self.upper
+        # Of centred rows: cov(e_t - mean e, e_s - mean e).
+        covariance = error.sum(dim=0) / n_tissues**2 - (error[first] + error[second]) / n_tissues
+        covariance[first == second] += error
+        products, gram = self.products, self._ridged_gram(typical_weight)
+        self.products = covariance.T.contiguous()
+        added = self._gram(typical_weight)
+        largest = torch.linalg.eigvals(torch.linalg.solve(gram, added)).real.max()
+        share = min(1.0, _LARGEST_CORRECTION / max(float(largest), 1e-9))
+        self.products = products - share * self.products
 
     def initial_rows(self) -> Float[Tensor, "T R"]:
         """Return the projection of the features that makes `solve` least squares."""
@@ -113,10 +134,10 @@ class AtlasEstimator(nn.Module):
         excess = torch.addcmul(methylated, coverage, self.reference, value=-1)
         variance = torch.addcmul(self.read_variance, coverage, self.donor_variance)
         guess = self._first_guess(excess / variance, torch.div(coverage, variance))
-        mean = guess @ self.mean
-        mean.addcmul_(mean, mean, value=-1)
         variance = (guess.square() @ self.spread).mul_(coverage)
-        variance.add_(mean, alpha=self.read_effect)
+        # In place, as above, what `_bernoulli_variance` does.
+        mean = (guess @ self.mean).clamp_(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN)
+        variance.add_(mean.addcmul_(mean, mean, value=-1), alpha=self.read_effect)
         weight = torch.div(coverage, variance, out=mean)
         return excess.div_(variance).div_(self.scale), weight
 
@@ -129,8 +150,26 @@ class AtlasEstimator(nn.Module):
         proportions = (delta + 1 / len(self.mean)).clamp(min=1e-3)
         return proportions / proportions.sum(dim=1, keepdim=True)
 
-    def solve(self, projected: Float[Tensor, "B T"], weight: Float[Tensor, "B R"]) -> Estimate:
-        """Solve the normal equations of each sample.
+    def residuals(
+        self,
+        methylated: Float[Tensor, "B R"],
+        coverage: Float[Tensor, "B R"],
+        proportions: Float[Tensor, "B T"],
+    ) -> Float[Tensor, "B R"]:
+        """Return what proportions leave unexplained, in standard deviations.
+
+        Their squares are about 1 where the proportions explain a sample, and the residual
+        is 0 where nothing is observed; see `features` for the variance.
+        """
+        mean = proportions @ self.mean
+        variance = (proportions.square() @ self.spread) * coverage
+        variance += self.read_effect * _bernoulli_variance(mean)
+        return (methylated - coverage * mean) / (variance * coverage.clamp(min=1)).sqrt()
+
+    def normal_equations(
+        self, projected: Float[Tensor, "B T"], weight: Float[Tensor, "B R"]
+    ) -> tuple[Float[Tensor, "B T T"], Float[Tensor, "B T"]]:
+        """Return the Gram matrix and the moment of each sample's proportions.
 
         Parameters
         ----------
@@ -139,11 +178,11 @@ class AtlasEstimator(nn.Module):
         weight
             Precision of each region, from `features`.
         """
-        # inv_ex does not wait for a GPU to say whether it worked; with the ridge it does.
-        covariance = torch.linalg.inv_ex(self._gram(weight)).inverse
-        delta = (covariance @ projected[:, :, None])[:, :, 0]
-        variance = covariance.diagonal(dim1=1, dim2=2)
-        return Estimate(delta + 1 / len(self.mean), variance.clamp(min=1e-12).sqrt())
+        gram = self._gram(weight)
+        # The direction in which all proportions grow is not free: they sum to 1. (Where
+        # nothing is observed, that is all that is known.)
+        held = gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp(min=1.0)
+        return gram + held[:, None, None], projected + held[:, None]
 
     def _gram(self, weight: Float[Tensor, "B R"]) -> Float[Tensor, "B T T"]:
         n_tissues = len(self.mean)
@@ -151,21 +190,15 @@ class AtlasEstimator(nn.Module):
         flat = weight @ self.products
         gram[:, self.upper[0], self.upper[1]] = flat
         gram[:, self.upper[1], self.upper[0]] = flat
-        gram.diagonal(dim1=1, dim2=2).add_(_RIDGE)
-        # The direction in which all proportions grow is not free: they sum to 1.
-        return gram + gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]
+        return gram
+
+    def _ridged_gram(self, weight: Float[Tensor, "B R"]) -> Float[Tensor, "B T T"]:
+        """Return normal equations that can be inverted even if two tissues are alike."""
+        gram = self.normal_equations(weight.new_zeros(len(weight), len(self.mean)), weight)[0]
+        return gram + _RIDGE * torch.eye(len(self.mean))
 
 
-def presence_log_odds(
-    estimate: Estimate, *, threshold: float, prior: float = 0.2
-) -> Float[Tensor, "B T"]:
-    r"""Return the log odds that a tissue is present, given its estimate.
-
-    Spike and slab: an absent tissue's estimate is normal around 0, a present one's around
-    a fraction uniform from ``threshold`` to 1. Limited softly to +-20.
-    """
-    fraction, error = estimate
-    log_slab = torch.special.log_ndtr((fraction - threshold) / error)
-    log_ratio = log_slab + (error * _SQRT_2PI).log() + (fraction / error).square() / 2
-    odds = log_ratio + math.log(prior / (1 - prior))
-    return _LOGIT_LIMIT * torch.tanh(odds / _LOGIT_LIMIT)
+def _bernoulli_variance(mean: Tensor) -> Tensor:
+    """Return mean x (1 - mean), for a mean kept away from 0 and 1."""
+    within = mean.clamp(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN)
+    return within * (1 - within)

@@ -23,7 +23,8 @@ def draw_mixtures(engine: MixingEngine, n: int) -> RegionCounts:
         batch = engine.batch(index, _DRAW_SIZE)
         methylated[rows] = batch.methylated[:size].cpu().numpy()
         coverage[rows] = batch.coverage[:size].cpu().numpy()
-        proportions[rows] = batch.proportions[:size].cpu().numpy()
+        # As decimals again: 1 % in single precision would be a little less than .01.
+        proportions[rows] = batch.proportions[:size].double().cpu().numpy().round(7)
     samples = pd.DataFrame(index=pd.Index([f"mixture-{i}" for i in range(n)], name="sample"))
     truth = pd.DataFrame(proportions, index=samples.index, columns=list(engine.atlas.tissues))
     return RegionCounts(methylated, coverage, engine.atlas.regions, samples, truth)

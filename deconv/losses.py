@@ -89,7 +89,7 @@ def training_values(
     ``dtype`` is the number format of the network's matrix products.
     """
     with products_in(dtype, batch.methylated.device):
-        output = model(batch.methylated, batch.coverage)
+        output = model(batch.methylated, batch.coverage, batch.estimator)
     return {
         **loss_terms(output, batch.proportions, config),
         **running_metrics(

@@ -23,6 +23,7 @@ from deconv.atlas import Atlas
 from deconv.configuration import Section
 from deconv.counts import Samples
 from deconv.designs import check_weights, draw_fractions
+from deconv.estimator import AtlasEstimator
 from deconv.profiles import ProfilePool, Profiles
 from deconv.sampling import CELL_BITS, N_CELLS, Noise, PoissonSampler
 
@@ -38,6 +39,8 @@ class Batch:
     methylated: Float[Tensor, "B R"]
     coverage: Float[Tensor, "B R"]
     proportions: Float[Tensor, "B T"]
+    estimator: AtlasEstimator | None = None
+    """What a network may know of the atlas, see `deconv.profiles`; None: its own."""
 
 
 class MixtureConfig(Section):
@@ -94,7 +97,7 @@ class MixingEngine:
         coverage profile, as that is all a model could know.
     in_atlas
         Whether the atlas was built from these donors. They lie closer to its means than an
-        unseen donor would, so their deviations are widened to those of unseen ones.
+        unseen donor would, so virtual donors take their place; see `deconv.profiles`.
     seed
         With the index of a batch, it determines that batch.
     megabytes
@@ -116,8 +119,9 @@ class MixingEngine:
         self.config, self.seed, self.device = config, seed, torch.device(device)
         self.atlas = atlas
         self._pool = ProfilePool(
-            pure, atlas, in_atlas=in_atlas, megabytes=megabytes, seed=seed, device=self.device
-        )
+            pure, atlas, in_atlas=in_atlas, read_effect=config.read_effect, megabytes=megabytes,
+            seed=seed, device=self.device,
+        )  # fmt: skip
         self._profile = torch.from_numpy(atlas.profile).to(self.device)
         noise = _noise_levels(config.coverage_dispersion)
         self._noise = torch.from_numpy(noise)
@@ -150,7 +154,7 @@ class MixingEngine:
             noise = Noise((self.seed, index, rows.start + first), self.device)
             beta = self._mix(fractions[part], donors[part], profiles)
             self._draw_reads(beta, levels[part], methylated[part], coverage[part], noise)
-        return Batch(methylated, coverage, fractions.to(self.device))
+        return Batch(methylated, coverage, fractions.to(self.device), profiles.estimator)
 
     def _coverage_levels(
         self, depth: Float[Tensor, " B"], missing: Float[Tensor, " B"]
@@ -203,9 +207,11 @@ class MixingEngine:
         self._sampler.draw(coverage, bits.bitwise_and(N_CELLS - 1), noise.generator)
         column = bits.bitwise_right_shift_(CELL_BITS).bitwise_and_(N_CELLS - 1)
         self._sampler.draw(methylated, column, noise.generator)
-        effect = self.config.read_effect
-        coverage.add_(methylated).mul_(effect).round_()
-        methylated.mul_(effect).round_()
+        # Rounded up or down by chance: to the nearest would move the beta value of few reads.
+        chance = level.bitwise_and_(15)
+        for reads in (methylated, coverage):
+            reads.mul_(self.config.read_effect).add_(chance, alpha=1 / 16).add_(1 / 32).floor_()
+        coverage.add_(methylated)
 
 
 def _pick_donors(

@@ -3,7 +3,8 @@
 Shape letters: B = samples in the batch, R = regions, T = tissues, H = hidden units.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from deconv.atlas import Atlas
 from deconv.configuration import Section
 from deconv.errors import ConfigError
-from deconv.estimator import AtlasEstimator, presence_log_odds
+from deconv.estimator import AtlasEstimator
+from deconv.posterior import refit, refit_called, spike_and_slab
 from deconv.precision import products_in
 
 _SMALLEST = 1e-4  # of an estimated fraction, before its logarithm
+_OPEN = 20.0  # logit of a gate that holds nothing back
 
 
 class ModelConfig(Section):
@@ -37,17 +40,39 @@ class ModelConfig(Section):
 
 
 class Output(NamedTuple):
-    """What the network says of a batch; ``presence_logits`` is None if single-stage."""
+    """What the network says of a batch.
+
+    ``presence_logits`` is None if single-stage. ``scores`` are unnormalised log fractions, or,
+    with an atlas start, corrections of the logarithms of those that solve the normal
+    equations (``gram``, ``moment``). The last four are those of
+    `deconv.posterior.Posterior`.
+    """
 
     presence_logits: Float[Tensor, "B T"] | None
     scores: Float[Tensor, "B T"]
+    gram: Float[Tensor, "B T T"] | None = None
+    moment: Float[Tensor, "B T"] | None = None
+    estimate: Float[Tensor, "B T"] | None = None
+    std_error: Float[Tensor, "B T"] | None = None
+    mean: Float[Tensor, "B T"] | None = None
+    deviation: Float[Tensor, "B T"] | None = None
+
+
+def join_outputs(outputs: Sequence[Output]) -> Output:
+    """Return the output of all batches as one."""
+    joined: Any = [
+        None if part[0] is None else torch.cat(part) for part in zip(*outputs, strict=True)
+    ]
+    return Output(*joined)
 
 
 class TwoStageNetwork(nn.Module):
     """The network, started at the atlas' estimator unless ``config.atlas_start`` is off.
 
-    The first T rows of the projection then are those of generalised least squares, and
-    the estimate goes straight to both heads; the blocks learn to correct it.
+    The first T rows of the projection then are those of generalised least squares, plus what
+    training corrects. Presence
+    starts at the log odds of `deconv.posterior`; proportions at least squares of the tissues
+    present. The blocks, which see the posterior too, learn to correct both.
 
     Raises
     ------
@@ -70,11 +95,12 @@ class TwoStageNetwork(nn.Module):
         hidden, wide, n_free = config.hidden_size, config.intermediate_size, config.hidden_size
         if config.atlas_start:
             n_free -= n_tissues
-            self.atlas_rows = nn.Parameter(self.estimator.initial_rows().clone())
+            self.atlas_correction = nn.Parameter(torch.zeros(n_tissues, n_regions))
             self.presence_scale = nn.Parameter(torch.ones(n_tissues))
         self.projection = nn.Linear(n_regions, n_free)
+        n_known = 2 * n_tissues if config.atlas_start else 0
         self.blocks = nn.Sequential(
-            *_block(hidden, hidden, config.dropout),
+            *_block(hidden + n_known, hidden, config.dropout),
             *_block(hidden, hidden, config.dropout),
             *_block(hidden, wide, config.dropout),
         )
@@ -88,37 +114,56 @@ class TwoStageNetwork(nn.Module):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
 
-    def forward(self, methylated: Float[Tensor, "B R"], coverage: Float[Tensor, "B R"]) -> Output:
-        """Score each tissue's presence (logits) and share (unnormalised log fractions)."""
+    def forward(
+        self,
+        methylated: Float[Tensor, "B R"],
+        coverage: Float[Tensor, "B R"],
+        estimator: AtlasEstimator | None = None,
+    ) -> Output:
+        """Score each tissue's presence (logits) and share.
+
+        ``estimator`` takes the place of the network's own in training.
+        """
+        estimator = estimator or self.estimator
         exact = products_in(torch.float32, methylated.device)  # whatever the blocks run in
         with torch.no_grad(), exact:
-            features, weight = self.estimator.features(methylated, coverage)
+            features, weight = estimator.features(methylated, coverage)
         hidden = self.projection(features)
         if not self.config.atlas_start:
             hidden = self.blocks(hidden)
             logits = self.presence_head(hidden).float() if self.config.use_two_stage else None
             return Output(logits, self.proportion_head(hidden).float())
         with exact:
-            estimate = self.estimator.solve(features @ self.atlas_rows.T, weight)
-        fractions = estimate.proportions
-        hidden = self.blocks(torch.cat([fractions * len(fractions[0]), hidden], dim=1))
-        scores = fractions.clamp(min=_SMALLEST).log() + self.proportion_head(hidden)
-        if not self.config.use_two_stage:
-            return Output(None, scores)
-        odds = presence_log_odds(estimate, threshold=0.01)
-        return Output(self.presence_scale * odds + self.presence_head(hidden), scores)
+            rows = estimator.initial_rows() + self.atlas_correction
+            gram, moment = estimator.normal_equations(features @ rows.T, weight)
+            with torch.no_grad():
+                known = spike_and_slab(gram, moment)
+        # In units in which a typical value is about 1.
+        seen = (known.mean * len(gram[0]), known.log_odds / 10, known.std_error.log10() + 3)
+        hidden = self.blocks(torch.cat([*seen, hidden], dim=1))
+        scores = self.proportion_head(hidden).float()
+        logits = None
+        if self.config.use_two_stage:
+            logits = self.presence_scale * known.log_odds + self.presence_head(hidden)
+        return Output(
+            logits, scores, gram, moment,
+            known.estimate, known.std_error, known.mean, known.deviation,
+        )  # fmt: skip
 
 
 def soft_proportions(output: Output) -> Float[Tensor, "B T"]:
     """Return the proportions to train on: each tissue weighted by its presence gate.
 
-    The gate enters as its logarithm before the softmax, so that a closed gate means
-    weight 0 (not e^0 = 1) and the gradient reaches the presence head.
+    The gate enters as a ridge before least squares, or as its logarithm before the softmax, so
+    that a closed gate means weight 0 (not e^0 = 1) and the gradient reaches the presence head.
     """
-    if output.presence_logits is None:
-        return output.scores.softmax(dim=1)
-    gate = nn.functional.logsigmoid(output.presence_logits)
-    return (output.scores + gate).softmax(dim=1)
+    logits, scores = output.presence_logits, output.scores
+    if output.gram is None or output.moment is None:
+        gate = 0.0 if logits is None else nn.functional.logsigmoid(logits)
+        return (scores + gate).softmax(dim=1)
+    opened = torch.full_like(scores, _OPEN) if logits is None else logits
+    fractions = refit(output.gram, output.moment, opened)
+    return (scores + fractions.clamp(min=_SMALLEST).log()).softmax(dim=1)
 
 
 def called(output: Output, threshold: float | Float[Tensor, " T"]) -> Bool[Tensor, "B T"]:
@@ -139,9 +184,13 @@ def hard_proportions(
 ) -> Float[Tensor, "B T"]:
     """Return the proportions to report: exactly 0 for a tissue not called, sum 1."""
     if output.presence_logits is None:
-        return output.scores.softmax(dim=1)
-    absent = ~called(output, threshold)
-    return output.scores.masked_fill(absent, -torch.inf).softmax(dim=1)
+        return soft_proportions(output)
+    call = called(output, threshold)
+    scores = output.scores
+    if output.gram is not None and output.moment is not None:
+        fractions = refit_called(output.gram, output.moment, call)
+        scores = scores + fractions.clamp(min=_SMALLEST).log()
+    return scores.masked_fill(~call, -torch.inf).softmax(dim=1)
 
 
 def _block(n_in: int, n_out: int, dropout: float) -> list[nn.Module]:

@@ -3,34 +3,56 @@
 Shape letters: N = samples, T = tissues, R = regions.
 """
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from deconv.atlas import Atlas
+from deconv.calibrate import Calibration, fit_by_depth, fit_presence
+from deconv.certainty import (
+    FLAGGED_FROM,
+    Answer,
+    Certainty,
+    answer,
+    certainty,
+    error_ratio,
+    misfit_score,
+)
 from deconv.counts import RegionCounts
 from deconv.errors import InputError
 from deconv.metrics import PRESENT_FROM
-from deconv.model import Output, TwoStageNetwork, called, hard_proportions
+from deconv.model import Output, TwoStageNetwork, called, hard_proportions, join_outputs
+from deconv.unexplained import set_apart
 
 BATCH_SIZE = 256
+Counted = tuple[Tensor, Tensor]  # methylated, coverage of a batch
+Parts = TypeVar("Parts", Output, Answer)
+CERTAINTY_COLUMNS = (
+    "presence_probability", "interval_low", "interval_high", "limit_of_detection", "out_of_atlas",
+)  # fmt: skip
+"""Columns of `Deconvolution.table` that only some methods have."""
 MIN_OVERLAP = 0.9
 """Share of a model's regions that data must have; the rest count as not observed."""
 
 
 @dataclass(frozen=True)
 class Deconvolution:
-    """What a method says of samples; ``presence`` are probabilities, if it has them."""
+    """What a method says of samples; ``presence`` are probabilities, if it has them.
+
+    Proportions sum to 1, or with ``certainty`` to 1 less the fraction out of the atlas.
+    """
 
     tissues: tuple[str, ...]
     proportions: Float[np.ndarray, "N T"]
     call: Bool[np.ndarray, "N T"]
     presence: Float[np.ndarray, "N T"] | None = None
+    certainty: Certainty | None = None
 
     def table(self, samples: pd.Index) -> pd.DataFrame:
         """Return a row per sample and tissue, as `deconv predict` writes it."""
@@ -43,6 +65,14 @@ class Deconvolution:
         }
         if self.presence is not None:
             columns["presence_probability"] = self.presence.ravel()
+        if self.certainty is not None:
+            sure = self.certainty
+            unclear = ~self.call & ~sure.assessable
+            columns["call"] = np.where(unclear.ravel(), "not assessable", columns["call"])
+            shared = np.repeat(sure.out_of_atlas, n_tissues)
+            values = (sure.low, sure.high, sure.limit_of_detection, shared)
+            for name, value in zip(CERTAINTY_COLUMNS[1:], values, strict=True):
+                columns[name] = value.ravel()
         return pd.DataFrame(columns)
 
 
@@ -55,10 +85,13 @@ class Method(Protocol):
 
 
 class NetworkMethod:
-    """A trained network with its atlas and threshold.
+    """A trained network with its atlas, and what validation taught about its certainty.
 
     Parameters
     ----------
+    calibration
+        Of `calibrate`; without it presence probabilities are the network's own and nothing
+        is said of certainty.
     min_overlap
         Share of the atlas' regions that the data must have.
     """
@@ -68,10 +101,11 @@ class NetworkMethod:
         network: TwoStageNetwork,
         atlas: Atlas,
         *,
+        calibration: Calibration | None = None,
         device: torch.device | str = "cpu",
         min_overlap: float = MIN_OVERLAP,
     ) -> None:
-        self.network, self.atlas = network.to(device), atlas
+        self.network, self.atlas, self.calibration = network.to(device), atlas, calibration
         self.device, self.min_overlap = torch.device(device), min_overlap
 
     def predict(self, counts: RegionCounts) -> Deconvolution:
@@ -85,7 +119,133 @@ class NetworkMethod:
             If a sample has no coverage at all.
         """
         counts = observed_at(self.atlas, counts, self.min_overlap)
-        return interpret(run_network(self.network, counts, self.device), self.network, self.atlas)
+        if self.calibration is None:
+            output = run_network(self.network, counts, self.device)
+            return interpret(output, self.network, self.atlas)
+        parts = []
+        calibration = self.calibration
+        threshold = torch.from_numpy(calibration.threshold_logits()).float().sigmoid()
+        for counted, output, said in _answers(self.network, counts, self.device, threshold):
+            flagged = np.flatnonzero(misfit_score(said, calibration) > FLAGGED_FROM)
+            output, said, unknown = _explained(
+                self.network, counted, output, said, flagged, threshold
+            )
+            sure = certainty(self.network, output, said, calibration, unknown)
+            parts.append(
+                Deconvolution(
+                    self.atlas.tissues,
+                    said.proportions.double().cpu().numpy(),
+                    said.call.cpu().numpy(),
+                    calibration.probability(said.logits.double().cpu().numpy()),
+                    sure,
+                )
+            )
+        return join(parts)
+
+
+def join(parts: Sequence[Deconvolution]) -> Deconvolution:
+    """Return results with certainty, of the same tissues, as one."""
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("proportions", "call", "presence")
+    }
+    sure = [part.certainty for part in parts]
+    whole = Certainty(
+        **{f.name: np.concatenate([getattr(s, f.name) for s in sure]) for f in fields(Certainty)}
+    )
+    return Deconvolution(parts[0].tissues, certainty=whole, **arrays)
+
+
+def calibrate(
+    network: TwoStageNetwork, validation: RegionCounts, *, device: torch.device | str = "cpu"
+) -> Calibration | None:
+    """Measure a network's certainty on mixtures of known proportions, at the atlas' regions.
+
+    None for a network that has no presence stage or does not start at the atlas, and where
+    no tissue is present in any mixture.
+    """
+    config = network.config
+    assert validation.proportions is not None
+    truth = validation.proportions.to_numpy()
+    present = truth >= PRESENT_FROM
+    if not (config.use_two_stage and config.atlas_start) or not present.any():
+        return None
+    device = torch.device(device)
+    logits = run_network(network, validation, device).presence_logits
+    assert logits is not None
+    slope, offset, thresholds = fit_presence(
+        logits.double().cpu().numpy(), present, called_from=config.presence_threshold
+    )
+    first = Calibration(slope, offset, thresholds, [1.0], [0.0], [0.0], [0.0])
+    threshold = torch.from_numpy(first.threshold_logits()).float().sigmoid()
+    ratio, depth, misfit = [], [], []
+    row = 0
+    for _, _, said in _answers(network, validation, device, threshold):
+        true = torch.from_numpy(truth[row : row + len(said.depth)]).float().to(device)
+        row += len(said.depth)
+        ratio.append(error_ratio(said, true).cpu())
+        depth.append(said.depth.cpu())
+        misfit.append(said.misfit.cpu())
+    ratios = torch.cat(ratio).double().numpy()
+    by_depth = fit_by_depth(
+        torch.cat(depth).double().numpy(),
+        np.where(present, ratios, np.nan),
+        torch.cat(misfit).double().numpy(),
+    )
+    return Calibration(slope, offset, thresholds, **by_depth)
+
+
+def _answers(
+    network: TwoStageNetwork,
+    counts: RegionCounts,
+    device: torch.device,
+    threshold: Float[Tensor, " T"],
+) -> Iterator[tuple[Counted, Output, Answer]]:
+    """Yield counts, a network's output and answer, batch by batch."""
+    network.eval()
+    with torch.inference_mode():
+        for first in range(0, len(counts), BATCH_SIZE):
+            rows = slice(first, first + BATCH_SIZE)
+            methylated = _on(device, counts.methylated[rows])
+            coverage = _on(device, counts.coverage[rows])
+            output = network(methylated, coverage)
+            said = answer(network, output, methylated, coverage, threshold.to(device))
+            yield (methylated, coverage), output, said
+
+
+def _explained(
+    network: TwoStageNetwork,
+    counted: Counted,
+    output: Output,
+    said: Answer,
+    flagged: Int[np.ndarray, " n"],
+    threshold: Float[Tensor, " T"],
+) -> tuple[Output, Answer, Float[Tensor, " B"]]:
+    """Answer again for samples with DNA that the atlas cannot explain."""
+    unknown = torch.zeros_like(said.depth)
+    if not flagged.size:
+        return output, said, unknown
+    rows = torch.from_numpy(flagged).to(unknown.device)
+    methylated, coverage = (array[rows] for array in counted)
+    with torch.inference_mode():
+        apart = set_apart(
+            network, methylated, coverage, said.proportions[rows], threshold.to(unknown.device)
+        )
+        again = answer(network, apart.output, methylated, coverage, threshold.to(unknown.device))
+    again = again._replace(
+        proportions=apart.proportions, call=apart.call,
+        mean=again.mean * (1 - apart.unknown[:, None]),
+        misfit=said.misfit[rows], depth=said.depth[rows],
+    )  # fmt: skip
+    unknown[rows] = apart.unknown
+    return _put(output, rows, apart.output), _put(said, rows, again), unknown
+
+
+def _put(whole: Parts, rows: Int[Tensor, " n"], part: Parts) -> Parts:
+    """Return a tuple of tensors with some of its rows replaced."""
+    pairs: Any = zip(whole, part, strict=True)
+    replaced: Any = [None if old is None else old.index_copy(0, rows, new) for old, new in pairs]
+    return type(whole)(*replaced)
 
 
 def interpret(output: Output, network: TwoStageNetwork, atlas: Atlas) -> Deconvolution:
@@ -118,7 +278,7 @@ def run_network(network: TwoStageNetwork, counts: RegionCounts, device: torch.de
     """Return the network's output, in evaluation mode and without gradient."""
     was_training = network.training
     network.eval()
-    outputs = []
+    outputs: list[Output] = []
     with torch.inference_mode():
         for first in range(0, len(counts), BATCH_SIZE):
             rows = slice(first, first + BATCH_SIZE)
@@ -126,10 +286,7 @@ def run_network(network: TwoStageNetwork, counts: RegionCounts, device: torch.de
                 network(_on(device, counts.methylated[rows]), _on(device, counts.coverage[rows]))
             )
     network.train(was_training)
-    logits = None
-    if outputs[0].presence_logits is not None:
-        logits = torch.cat([o.presence_logits for o in outputs])
-    return Output(logits, torch.cat([o.scores for o in outputs]))
+    return join_outputs(outputs)
 
 
 def _on(device: torch.device, array: np.ndarray) -> Tensor:

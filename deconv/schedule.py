@@ -32,17 +32,13 @@ def make_optimizer(
 ) -> AdamW:
     """Return AdamW that decays the learned matrices only.
 
-    Biases, norms and the rows started at the atlas are not drawn to 0: that would bias
-    the estimate towards equal proportions.
+    Biases, norms and the scale of the posterior's log odds are not drawn to 0.
     """
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim > 1 and name != "atlas_rows"
-        (decayed if is_matrix else kept).append(parameter)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": kept, "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=learning_rate, betas=config.betas, eps=config.eps, fused=True)
 

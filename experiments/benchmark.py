@@ -50,9 +50,12 @@ def tracking_share(
         folder = Path(name)
         simulate_atlas(folder / "a.h5ad", n_regions=n_regions, n_donors=4, depth=240, seed=0)
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        # MLflow's default place of artifacts is ./mlruns, which would keep the models.
+        mlflow.create_experiment("benchmark", artifact_location=(folder / "files").as_uri())
         mlflow.set_experiment("benchmark")
         settings = {
             "output.directory": folder / "runs",
+            "output.experiment": "benchmark",
             "training.batch_size": batch_size,
             "training.num_epochs": n_epochs,
             "training.precision": precision,

@@ -52,7 +52,9 @@ def predict_files(
     MismatchError
         If genome build or feature differ from the model's, or too few regions match.
     """
-    method = NetworkMethod(bundle.network, bundle.atlas, min_overlap=min_overlap)
+    method = NetworkMethod(
+        bundle.network, bundle.atlas, calibration=bundle.calibration, min_overlap=min_overlap
+    )
     tables, notes = [], []
     for file in files:
         counts = open_counts(file, build=build)

@@ -23,7 +23,7 @@ class DeconvolutionModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-
         """Read the bundle, which checks its hashes."""
         bundle = read_bundle(Path(context.artifacts["bundle"]))
         self._method, self._regions = (
-            NetworkMethod(bundle.network, bundle.atlas),
+            NetworkMethod(bundle.network, bundle.atlas, calibration=bundle.calibration),
             bundle.atlas.regions,
         )
 

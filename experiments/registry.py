@@ -15,6 +15,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from deconv.bundle import read_bundle
 from deconv.errors import ConfigError, DeconvError
+from deconv.predictor import CERTAINTY_COLUMNS
 from experiments.gates import (
     Verdict,
     check_against_champion,
@@ -65,7 +66,7 @@ def log_bundle(tracked: TrackedRun, folder: Path, *, step: int) -> None:
         ColSpec(DataType.string, "tissue"),
         ColSpec(DataType.double, "proportion"),
         ColSpec(DataType.string, "call"),
-        ColSpec(DataType.float, "presence_probability", required=False),
+        *(ColSpec(DataType.double, name, required=False) for name in CERTAINTY_COLUMNS),
     ]
     with (
         tracking_errors("cannot log the model"),

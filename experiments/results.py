@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deconv.baselines import baselines
+from deconv.baselines import run_baselines
 from deconv.errors import MismatchError
 from deconv.evaluate import score, summary_stats
 from deconv.files import replacing, write_text
@@ -28,7 +28,7 @@ def evaluate_run(
     ``summary_stats`` of the test mixtures (of the validation ones if no donors were held out
     for a test), and ``dilutions``.
     """
-    methods: dict[str, Method] = {"": method, **baselines(data.atlas)}
+    methods: dict[str, Method] = {"": method, **run_baselines(data.atlas)}
     metrics: dict[str, float] = {}
     tables: dict[str, pd.DataFrame] = {}
     for set_name, mixtures in (("val", data.validation), ("test", data.test)):

@@ -16,7 +16,7 @@ from deconv.losses import loss_terms, training_values
 from deconv.metrics import HEADLINE
 from deconv.mixtures import BLOCK, Batch
 from deconv.model import TwoStageNetwork
-from deconv.predictor import NetworkMethod, interpret, run_network
+from deconv.predictor import NetworkMethod, calibrate, interpret, run_network
 from deconv.prefetch import prefetch
 from deconv.train import Metrics, Record, TrainState, train
 from experiments.data import RunData
@@ -161,11 +161,12 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
     """Evaluate the best weights, not the last, and log everything that a reader needs."""
     config, data, device = prepared.config, prepared.data, prepared.device
     best = load_checkpoint(folder.path / BEST, device=device)
-    method = NetworkMethod(best.network, data.atlas, device=device)
+    calibration = calibrate(best.network, data.validation, device=device)
+    method = NetworkMethod(best.network, data.atlas, calibration=calibration, device=device)
     metrics, tables = evaluate_run(method, data, present_from=config.loss.presence_threshold)
     at_best = tracked.spool.points[best.epoch].metrics
     metrics |= {f"best/{name}": at_best[name] for name in AT_BEST if name in at_best}
-    metrics |= {"best/epoch": best.epoch, "train/loss_trend": folder.loss_trend(tracked.spool)}
+    metrics |= {"best/epoch": best.epoch, "val/loss_trend": folder.loss_trend(tracked.spool)}
     facts = {"run_id": tracked.run_id, "run": folder.path.name, "epoch": best.epoch}
     write_results(folder.path, metrics, tables, facts)
     bundle = folder.path / "bundle"
@@ -173,7 +174,12 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
         hashes = {"data": data.pure.content_hash, "atlas": data.atlas.content_hash}
         write_bundle(
             bundle,
-            Bundle(best.network, data.atlas, {**facts, "sha256": hashes, "metrics": metrics}),
+            Bundle(
+                best.network,
+                data.atlas,
+                calibration,
+                {**facts, "sha256": hashes, "metrics": metrics},
+            ),
         )
     tracked.send()
     tracked.log_summary(metrics, step=best.epoch)

@@ -165,9 +165,12 @@ class RunFolder:
             yield EpochRecorder(tracked, self.path, report, writer.add_scalar)
 
     def loss_trend(self, spool: MetricSpool) -> float:
-        """Return the training loss of the last third of the epochs over that of the first."""
-        points = [spool.points[step] for step in sorted(spool.points) if step > 0]
-        losses = [point.metrics["train/loss"] for point in points]
+        """Return the validation loss of the last third of the epochs over that of the first.
+
+        Its mixtures are always the same; each epoch of training has virtual donors of its own.
+        """
+        points = [spool.points[step].metrics for step in sorted(spool.points) if step > 0]
+        losses = [metrics["val/loss"] for metrics in points if "val/loss" in metrics]
         third = max(len(losses) // 3, 1)
         return sum(losses[-third:]) / sum(losses[:third])
 

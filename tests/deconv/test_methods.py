@@ -5,13 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deconv.baselines import baselines
+from deconv.baselines import Thresholded, baselines, run_baselines
 from deconv.errors import InputError, MismatchError
 from deconv.evaluate import draw_mixtures, score, summary_stats
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.predictor import NetworkMethod
 
-NAMES = ("two_stage", "single_stage", "nnls", "weighted_nnls")
+NAMES = (
+    "two_stage", "single_stage", "nnls", "weighted_nnls", "robust", "em", "em_unknown",
+    "thresholded",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,10 @@ def method(request, atlas):
             hidden_size=16, intermediate_size=16, use_two_stage=request.param == "two_stage"
         )
         return NetworkMethod(TwoStageNetwork(config, atlas, read_effect=2.5), atlas)
-    return baselines(atlas)[request.param]
+    methods = baselines(atlas)
+    if request.param == "thresholded":
+        return Thresholded(methods["weighted_nnls"], 0.005)
+    return methods[request.param]
 
 
 def test_proportions_are_fractions_that_sum_to_one(method, mixtures, atlas):
@@ -97,6 +103,11 @@ def test_uncalled_tissues_of_the_two_stage_network_have_no_mass(atlas, mixtures)
     assert (result.call == (result.presence > 0.5)).mean() > 0.99
 
 
+def test_each_run_evaluates_the_first_two_baselines(atlas):
+    assert list(baselines(atlas)) == ["nnls", "weighted_nnls", "robust", "em", "em_unknown"]
+    assert list(run_baselines(atlas)) == ["nnls", "weighted_nnls"]
+
+
 def test_weighted_least_squares_uses_the_coverage(atlas, mixtures):
     """A region of coverage 1 that contradicts the rest moves NNLS, and hardly weighted NNLS."""
     noisy = mixtures.methylated.copy()
@@ -107,6 +118,6 @@ def test_weighted_least_squares_uses_the_coverage(atlas, mixtures):
         noisy[:, column], coverage[:, column] = flipped, 1
     changed = dataclasses.replace(mixtures, methylated=noisy, coverage=coverage)
     plain, weighted = (
-        score(m.predict(changed), changed)["mae"] for m in baselines(atlas).values()
+        score(m.predict(changed), changed)["mae"] for m in run_baselines(atlas).values()
     )
     assert weighted < 0.5 * plain

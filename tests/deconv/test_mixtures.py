@@ -61,13 +61,26 @@ def test_mean_is_the_mixture_of_the_donors_and_noise_that_of_reads(split, atlas,
     assert np.mean(difference**2 / variance) == pytest.approx(config.read_effect, rel=0.05)
 
 
+def test_few_reads_have_the_beta_value_of_many(split, atlas, mixture_config):
+    """Reads count as 2.5 observations: rounding those must not favour either state."""
+    config = fixed(mixture_config, depth=(2.5, 2.5), designs={"pure": 1.0})
+    batch = MixingEngine(split.test, atlas, config, seed=0, in_atlas=False).batch(0, 4000)
+    beta = split.test.beta[np.argsort(split.test.samples["tissue"].to_numpy())]
+    expected = torch.from_numpy(np.nan_to_num(beta))[batch.proportions.argmax(dim=1)]
+    excess = (batch.methylated - batch.coverage * expected).sum(dim=1)
+    share = excess.sum() / batch.coverage.sum()
+    assert abs(share.item()) < 0.0015
+
+
 def test_donors_of_the_atlas_are_widened_to_unseen_ones(split, atlas, mixture_config):
     """Against the means, the spread of training donors becomes that of held-out ones."""
 
     def spread(counts, in_atlas):
         engine = MixingEngine(counts, atlas, mixture_config, seed=0, in_atlas=in_atlas)
         of_tissue = np.sort([atlas.tissues.index(t) for t in counts.samples["tissue"]])
-        return float(np.mean((engine._pool.at(0).beta.numpy() - atlas.mean[of_tissue]) ** 2))
+        held = engine._pool.at(0)
+        known = atlas.mean if held.estimator is None else held.estimator.mean.numpy()
+        return float(np.mean((held.beta.numpy() - known[of_tissue]) ** 2))
 
     unseen = spread(split.test, False)
     assert spread(split.train, False) < 0.7 * unseen

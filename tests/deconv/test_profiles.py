@@ -16,8 +16,10 @@ from deconv.stored import open_h5ad
 CPU = torch.device("cpu")
 
 
-def pool(pure, atlas, megabytes):
-    return ProfilePool(pure, atlas, in_atlas=True, megabytes=megabytes, seed=3, device=CPU)
+def pool(pure, atlas, megabytes, *, in_atlas=False):
+    return ProfilePool(
+        pure, atlas, in_atlas=in_atlas, read_effect=2.5, megabytes=megabytes, seed=3, device=CPU
+    )
 
 
 def half(split):
@@ -59,6 +61,37 @@ def test_selections_change_and_cover_all_samples(split, stored, atlas):
     again = pool(stored.train, atlas, half(split))
     assert torch.equal(again.at(batch).beta, profiles.beta)
     assert len(small._held) == 2
+
+
+def test_virtual_donors_vary_as_real_ones_and_the_known_atlas_as_their_mean(split, atlas):
+    donors = pool(split.train, atlas, 1000, in_atlas=True)
+    inner = (atlas.mean > 0.1) & (atlas.mean < 0.9)  # where clipping to 0..1 does not matter
+    of_tissue = np.repeat(np.arange(6), 3)
+    variance, error = [], []
+    for batch in range(0, 64 * 30, 64):
+        profiles = donors.at(batch)
+        deviation = profiles.beta.numpy() - atlas.mean[of_tissue]
+        variance.append((deviation**2)[inner[of_tissue]].mean())
+        error.append(((profiles.estimator.mean.numpy() - atlas.mean) ** 2)[inner].mean())
+        assert profiles.estimator is donors.at(batch + 63).estimator
+    real = pool(split.train, atlas, 1000).at(0).beta.numpy()
+    observed = ((real - atlas.mean[of_tissue]) ** 2)[inner[of_tissue]].mean()
+    assert np.mean(variance) == pytest.approx(observed * 3 / 2, rel=0.1)
+    assert np.mean(error) == pytest.approx(np.mean(variance) / 3, rel=0.1)
+    again = pool(split.train, atlas, 1000, in_atlas=True)
+    assert torch.equal(again.at(batch).beta, profiles.beta)
+
+
+def test_a_single_donor_deviates_as_the_atlas_expects(split, atlas):
+    one = split.train.take(np.flatnonzero(split.train.samples["donor"].str.endswith("-1")))
+    if set(one.samples["tissue"]) != set(atlas.tissues):
+        first = split.train.samples.groupby("tissue")["donor"].transform("first")
+        one = split.train.take(np.flatnonzero(split.train.samples["donor"] == first))
+    donors = pool(one, atlas, 1000, in_atlas=True)
+    inner = (atlas.mean > 0.2) & (atlas.mean < 0.8)
+    beta = np.stack([donors.at(batch).beta.numpy() for batch in range(0, 64 * 40, 64)])
+    expected = (atlas.rho * atlas.mean * (1 - atlas.mean))[inner].mean()
+    assert ((beta - atlas.mean) ** 2)[:, inner].mean() == pytest.approx(expected, rel=0.15)
 
 
 def test_memory_that_holds_nothing_is_refused(split, atlas):

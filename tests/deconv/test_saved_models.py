@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deconv.bundle import FILES, Bundle, read_bundle, write_bundle
+from deconv.calibrate import Calibration
 from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
 from deconv.errors import CheckpointError, InputError, MismatchError
 from deconv.evaluate import draw_mixtures
@@ -15,6 +16,7 @@ from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.predictor import NetworkMethod
 
 CONFIG = ModelConfig(hidden_size=16, intermediate_size=16, presence_threshold=0.4)
+CALIBRATION = Calibration(0.9, -0.1, [0.4] * 6, [5.0, 20.0], [2.0, 2.5], [0.9, 0.9], [1.1, 1.0])
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def checkpoint_file(tmp_path, network, atlas):
 
 @pytest.fixture
 def bundle_folder(tmp_path, network, atlas):
-    write_bundle(tmp_path / "bundle", Bundle(network, atlas, {"run_id": "abc"}))
+    write_bundle(tmp_path / "bundle", Bundle(network, atlas, CALIBRATION, {"run_id": "abc"}))
     return tmp_path / "bundle"
 
 
@@ -53,6 +55,7 @@ def test_loaded_models_predict_the_same(network, atlas, checkpoint_file, bundle_
     checkpoint, bundle = load_checkpoint(checkpoint_file), read_bundle(bundle_folder)
     assert (checkpoint.epoch, checkpoint.state) == (3, {"epoch": 3})
     assert bundle.provenance == {"run_id": "abc"}
+    assert bundle.calibration == CALIBRATION
     for loaded in (checkpoint, bundle):
         assert loaded.network.config == CONFIG
         assert loaded.atlas.content_hash == atlas.content_hash
@@ -84,7 +87,7 @@ def test_checkpoint_with_a_payload_is_refused_and_not_run(tmp_path):
 
 def test_other_content_is_refused(tmp_path, checkpoint_file):
     torch.save({"format_version": 99}, tmp_path / "new.pt")
-    with pytest.raises(CheckpointError, match="another format version; got 99; expected 1"):
+    with pytest.raises(CheckpointError, match="another format version; got 99; expected 2"):
         load_checkpoint(tmp_path / "new.pt")
     content = torch.load(checkpoint_file, weights_only=True)
     del content["weights"]["presence_head.bias"]
@@ -106,7 +109,7 @@ def test_manifest_that_does_not_fit_is_refused(bundle_folder):
     manifest = bundle_folder / "manifest.json"
     content = json.loads(manifest.read_text())
     for change, message in (
-        ({"format_version": 2}, "another format version"),
+        ({"format_version": 1}, "another format version"),
         ({"tissues": content["tissues"][1:]}, "do not fit together|not what was written"),
         ({"tissues": content["tissues"][::-1]}, "the atlas is not what was written"),
         ({"model": {"hidden_size": 8}}, "do not fit together"),

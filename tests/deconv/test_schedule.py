@@ -37,7 +37,7 @@ def test_rate_reaches_its_peak_within_the_run():
     assert rates[-1] < 1e-5
 
 
-def test_weights_decay_but_not_biases_norms_or_atlas_rows(atlas):
+def test_weights_decay_but_not_biases_norms(atlas):
     config = ModelConfig(hidden_size=16, intermediate_size=16)
     network = TwoStageNetwork(config, atlas, read_effect=2.5)
     optimizer = make_optimizer(network, OptimizerConfig(), learning_rate=1, weight_decay=0.5)
@@ -46,7 +46,7 @@ def test_weights_decay_but_not_biases_norms_or_atlas_rows(atlas):
     assert optimizer.param_groups[1]["weight_decay"] == 0
     names = {id(p): name for name, p in network.named_parameters()}
     assert {names[id(p)] for p in decayed} == {
-        "projection.weight", "blocks.0.weight", "blocks.4.weight", "blocks.8.weight",
-        "presence_head.weight", "proportion_head.weight",
+        "atlas_correction", "projection.weight", "blocks.0.weight", "blocks.4.weight",
+        "blocks.8.weight", "presence_head.weight", "proportion_head.weight",
     }  # fmt: skip
     assert len(decayed) + len(kept) == len(names)

@@ -1,0 +1,60 @@
+"""Pseudo-donors of an atlas that has means only, to train a network from it.
+
+Shape letters: R = regions.
+"""
+
+import numpy as np
+import pandas as pd
+
+from deconv.atlas import Atlas
+from deconv.counts import MAX_COUNT, RegionCounts
+from deconv.errors import InputError
+
+
+def donors_from_means(atlas: Atlas, *, n_donors: int, coverage: float, seed: int) -> RegionCounts:
+    """Draw donors of each tissue from the atlas' mean and rho.
+
+    An assumption, not data: a donor's beta value is beta-distributed with the atlas' mean
+    and variance rho x mean x (1 - mean), and all regions vary independently. Real donors
+    deviate in many regions at once, so what a model shows on such donors is an upper bound.
+
+    Parameters
+    ----------
+    coverage
+        Observations of a region of mean coverage (the atlas' profile is 1); they are
+        binomial and the same in all donors.
+    seed
+        With tissue and number, it determines a donor: more donors leave the first ones.
+
+    Returns
+    -------
+    Counts of ``n_donors`` samples of each tissue, with columns ``tissue`` and ``donor``.
+
+    Raises
+    ------
+    InputError
+        If a number is not positive, or the coverage too large for a count.
+    """
+    if n_donors < 1:
+        raise InputError("n_donors must be positive", got=n_donors)
+    observed = np.rint(coverage * atlas.profile.astype(np.float64)).astype(np.int64)
+    if not coverage > 0 or observed.max() > MAX_COUNT or not observed.any():
+        raise InputError(
+            "coverage is out of range", got=coverage, expected=f"above 0, at most {MAX_COUNT}"
+        )
+    names, methylated = [], []
+    total = 1 / atlas.rho.astype(np.float64) - 1
+    for t, (tissue, mean) in enumerate(zip(atlas.tissues, atlas.mean, strict=True)):
+        for donor in range(n_donors):
+            rng = np.random.default_rng([seed, t, donor])
+            beta = rng.beta(mean * total, (1 - mean) * total)
+            methylated.append(rng.binomial(observed, beta).astype(np.int32))
+            names.append((tissue, f"{tissue}-{donor + 1}"))
+    samples = pd.DataFrame(names, columns=["tissue", "donor"])
+    samples.index = pd.Index(samples["donor"], name="sample")
+    return RegionCounts(
+        np.stack(methylated),
+        np.tile(observed.astype(np.int32), (len(names), 1)),
+        atlas.regions,
+        samples,
+    )
