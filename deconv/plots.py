@@ -43,6 +43,11 @@ def miami(stats: pd.DataFrame) -> Figure:
 
 def miami_html(stats: pd.DataFrame) -> str:
     """Return the Miami plot as a self-contained page; hovering names the sample."""
+    return str(interactive_miami(stats).to_html(include_plotlyjs=True, full_html=True))
+
+
+def interactive_miami(stats: pd.DataFrame) -> go.Figure:
+    """Return the Miami plot as a plotly figure; hovering names the sample."""
     ordered = _concerned(stats).sort_values(["tissue", "true_proportion"])
     place = ordered.groupby("tissue").cumcount()
     x = [ordered["tissue"], place]
@@ -67,7 +72,7 @@ def miami_html(stats: pd.DataFrame) -> str:
         yaxis={"title": "% of DNA", "tickformat": ".0f"},
         xaxis={"showticklabels": True, "title": "tissue, samples by true proportion"},
     )
-    return str(figure.to_html(include_plotlyjs=True, full_html=True))
+    return figure
 
 
 def predicted_against_true(stats: pd.DataFrame) -> Figure:
