@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -72,6 +73,29 @@ def results_table(metrics: Mapping[str, float], set_name: str = "test") -> Table
         values = [metrics[f"{where}/{prefix}{name}"] for name in _HEADINGS]
         shown = zip(_HEADINGS, values, strict=True)
         table.add_row(title, *(f"{v:.3%}" if n in _PERCENT else f"{v:.3f}" for n, v in shown))
+    return table
+
+
+def accuracy_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a scenario's methods, with 95 % bootstrap intervals of error and wrong calls."""
+    first = rows[0]
+    table = Table(
+        title=f"{first['scenario']}, seed {first['seed']}: {first['n_samples']} samples, "
+        f"depth {first['depth']:g}",
+        title_justify="left",
+    )
+    table.add_column("method", no_wrap=True)
+    for heading in ("MAE, %", "wrong calls, %", "F1", "spurious, %", "ratio"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        spans = [
+            f"{100 * row[k]:.3f} ({100 * row['intervals'][k][0]:.3f}-"
+            f"{100 * row['intervals'][k][1]:.3f})"
+            for k in ("mae", "wrong_calls")
+        ]
+        ratio = row.get("prediction_ratio", float("nan"))
+        rest = (f"{row['presence_f1']:.4f}", f"{100 * row['spurious_mass']:.3f}", f"{ratio:.3f}")
+        table.add_row(row["method"], *spans, *rest)
     return table
 
 

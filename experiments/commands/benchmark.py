@@ -33,3 +33,45 @@ def speed(path: Path, sizes: tuple[int, ...], batch_size: int, epochs: int) -> N
         values = (result[name] for result in results)
         table.add_row(name, *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values))
     Console().print(table)
+
+
+@benchmark.command()
+@click.option("--json", "path", required=True, type=click.Path(path_type=Path), help="Result.")
+@click.option("--quick", is_flag=True, help="One small panel and four scenarios, in minutes.")
+@click.option("--regions", "n_regions", type=click.IntRange(100), help="Of the panel.")
+@click.option("--seeds", type=click.IntRange(1), help="Panels, donors and networks.")
+@click.option("--scenario", "names", multiple=True, help="Only these.")
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of real data (metdecode, uxm, meth_atlas), to measure too.",
+)  # fmt: skip
+def accuracy(
+    path: Path,
+    quick: bool,
+    n_regions: int | None,
+    seeds: int | None,
+    names: tuple[str, ...],
+    data: Path | None,
+) -> None:
+    """Networks beside the classical methods, on mixtures of donors that none has seen."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from deconv.benchmarks.scenarios import QUICK, pick_scenarios
+    from experiments.accuracy import QUICK_SIZE, Size, benchmark_accuracy
+    from experiments.console import accuracy_table, quiet_libraries
+    from experiments.real import real_rows
+
+    quiet_libraries()
+    size = QUICK_SIZE if quick else Size()
+    size = replace(size, n_regions=n_regions or size.n_regions, seeds=seeds or size.seeds)
+    console = Console(highlight=False)
+    benchmark_accuracy(
+        path,
+        size=size,
+        scenarios=pick_scenarios(names or (QUICK if quick else ())),
+        real=None if data is None else lambda: real_rows(data),
+        report=lambda rows: console.print(accuracy_table(rows)),
+    )
+    console.print(f"{path}\n{path.with_suffix('.html')}")

@@ -45,7 +45,7 @@ def test_packaged_configurations_load(name):
 
 def test_all_phases_are_there():
     assert packaged_configs() == [
-        "demo", "metdecode", "phase1_two_tissue", "phase2_sparse", "phase3_cfdna",
+        "accuracy", "demo", "metdecode", "phase1_two_tissue", "phase2_sparse", "phase3_cfdna",
     ]  # fmt: skip
 
 

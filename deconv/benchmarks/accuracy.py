@@ -1,0 +1,174 @@
+"""Accuracy of methods in a scenario, with what bounds it and how sure the figures are.
+
+Shape letters: N = samples, T = tissues.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from sklearn.metrics import roc_auc_score
+
+from deconv.atlas import Atlas
+from deconv.baselines import apply_threshold, baselines, best_threshold
+from deconv.benchmarks.bootstrap import bootstrap_intervals
+from deconv.benchmarks.scenarios import BACKGROUND, Scenario
+from deconv.counts import RegionCounts
+from deconv.estimator import AtlasEstimator
+from deconv.evaluate import score, true_proportions
+from deconv.metrics import PRESENT_FROM, limit_of_detection
+from deconv.posterior import refit_called
+from deconv.predictor import Deconvolution, Method, NetworkMethod
+
+THRESHOLDED = "+threshold"
+NETWORK, ORACLE = "network", "oracle"
+_LOD_GOAL = 0.01
+Row = dict[str, Any]
+
+
+def compare(
+    scenario: Scenario,
+    network: NetworkMethod,
+    *,
+    samples: RegionCounts,
+    validation: RegionCounts,
+    seed: int,
+    read_effect: float,
+) -> Iterator[Row]:
+    """Yield a row per method: its metrics, and their bootstrap intervals under ``intervals``.
+
+    Each baseline comes as it is, and with the threshold that has the fewest wrong calls on
+    ``validation``, mixtures of the same scenario. `ORACLE` is told which tissues are in a
+    sample and solves for their proportions: no method that must find out can do much better.
+    """
+    atlas = network.atlas
+    methods: dict[str, Method] = {NETWORK: network, **_baselines(atlas, scenario)}
+    for name, method in methods.items():
+        result = method.predict(samples)
+        yield _row(scenario, name, result, samples, seed)
+        if name != NETWORK:
+            best = best_threshold(method.predict(validation), validation)
+            shown = name + THRESHOLDED
+            yield _row(scenario, shown, apply_threshold(result, best), samples, seed)
+    yield _row(scenario, ORACLE, _oracle(samples, atlas, read_effect), samples, seed)
+
+
+def margin(rows: list[Row]) -> Row:
+    """Return the network's MAE and wrong calls relative to the best thresholded baselines'."""
+    of_method = {row["method"]: row for row in rows}
+    own = of_method[NETWORK]
+    rivals = [row for name, row in of_method.items() if name.endswith(THRESHOLDED)]
+    found: Row = {key: own[key] for key in ("scenario", "seed", "depth")}
+    for metric in ("mae", "wrong_calls"):
+        best = min(rivals, key=lambda row: float(row[metric]))
+        found[metric], found[f"best_{metric}"] = own[metric], best[metric]
+        found[f"best_by_{metric}"] = best["method"]
+        found[f"{metric}_ratio"] = _ratio(own[metric], best[metric])
+    found["oracle_mae_ratio"] = _ratio(of_method[ORACLE]["mae"], found["best_mae"])
+    return found
+
+
+def _ratio(value: float, reference: float) -> float | None:
+    """Return a ratio, None if the reference makes no error at all."""
+    return value / reference if reference else None
+
+
+def _baselines(atlas: Atlas, scenario: Scenario) -> Mapping[str, Method]:
+    """Return all; the one with an unknown component, 100 ms a sample, where it may pay."""
+    found = baselines(atlas)
+    if not scenario.lacks_tissue and scenario.name != "several":
+        del found["em_unknown"]
+    return found
+
+
+def _row(
+    scenario: Scenario, name: str, result: Deconvolution, samples: RegionCounts, seed: int
+) -> Row:
+    true = true_proportions(result, samples)
+    row: Row = {
+        "scenario": scenario.name,
+        "method": name,
+        "seed": seed,
+        "depth": scenario.depth,
+        "n_samples": len(samples),
+        **score(result, samples),
+    }
+    row["wrong_calls"] = 1 - row["presence_accuracy"]
+    if result.certainty is not None:
+        row |= _certainty_metrics(result, true)
+    if scenario.design == "titration" and name != ORACLE:
+        row |= _limits(result, true)
+    if scenario.lacks_tissue and result.certainty is not None:
+        lacks = true.sum(axis=1) < 1 - 1e-3
+        row["out_of_atlas_auroc"] = float(roc_auc_score(lacks, result.certainty.misfit_score))
+        row["out_of_atlas_complete"] = float(result.certainty.out_of_atlas[~lacks].mean())
+        row["out_of_atlas_lacking"] = float(result.certainty.out_of_atlas[lacks].mean())
+    row["intervals"] = bootstrap_intervals(result.proportions, true, result.call, seed=seed)
+    return row
+
+
+def _certainty_metrics(result: Deconvolution, true: Float[np.ndarray, "N T"]) -> Row:
+    sure, present = result.certainty, true >= PRESENT_FROM
+    assert sure is not None
+    assert result.presence is not None
+    inside = (sure.low - 1e-9 <= true) & (true <= sure.high + 1e-9)
+    return {
+        "interval_coverage": float(inside[present].mean()),
+        "interval_coverage_absent": float(inside[true == 0].mean()) if (true == 0).any() else None,
+        "interval_width": float((sure.high - sure.low)[present].mean()),
+        "calibration_error": calibration_error(result.presence, present),
+        "not_assessable": float((~result.call & ~sure.assessable).mean()),
+        "out_of_atlas": float(sure.out_of_atlas.mean()),
+    }
+
+
+def calibration_error(
+    probability: Float[np.ndarray, "N T"], present: Bool[np.ndarray, "N T"]
+) -> float:
+    """Return the expected calibration error in ten bins (Naeini et al. 2015)."""
+    bins = np.clip((10 * probability).astype(int), 0, 9)
+    return float(
+        sum(
+            abs(present[bins == b].mean() - probability[bins == b].mean()) * (bins == b).mean()
+            for b in np.unique(bins)
+        )
+    )
+
+
+def _limits(result: Deconvolution, true: Float[np.ndarray, "N T"]) -> Row:
+    """Return the limits of detection of the tissues spiked into the background."""
+    shown = result.proportions if result.presence is None else result.presence
+    limits = {
+        tissue: limit_of_detection(shown[:, i], true[:, i])
+        for i, tissue in enumerate(result.tissues)
+        if tissue != BACKGROUND
+    }
+    return {
+        "lod95": limits,
+        "lod95_median": float(np.median(list(limits.values()))),
+        "n_lod95_at_1_percent": sum(limit <= _LOD_GOAL for limit in limits.values()),
+    }
+
+
+def _oracle(samples: RegionCounts, atlas: Atlas, read_effect: float) -> Deconvolution:
+    """Solve for the proportions of the tissues that are truly there."""
+    estimator = AtlasEstimator(atlas, read_effect=read_effect)
+    assert samples.proportions is not None
+    truth = samples.proportions.reindex(columns=list(atlas.tissues), fill_value=0.0).to_numpy()
+    proportions = np.empty_like(truth)
+    with torch.inference_mode():
+        for first in range(0, len(samples), 256):
+            rows = slice(first, first + 256)
+            methylated, coverage = (
+                torch.from_numpy(array[rows].astype(np.float32))
+                for array in (samples.methylated, samples.coverage)
+            )
+            features, weight = estimator.features(methylated, coverage)
+            projected = features @ estimator.initial_rows().T
+            gram, moment = estimator.normal_equations(projected, weight)
+            solved = refit_called(gram, moment, torch.from_numpy(truth[rows] > 0))
+            proportions[rows] = solved.clamp(min=0).double().numpy()
+    proportions /= proportions.sum(axis=1, keepdims=True)
+    return Deconvolution(atlas.tissues, proportions, truth >= PRESENT_FROM)
