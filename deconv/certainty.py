@@ -154,7 +154,10 @@ def certainty(
         Share of the DNA that it cannot, of which ``answer.proportions`` are the rest.
     """
     depth = answer.depth.double().cpu().numpy()
-    width = torch.from_numpy(calibration.at("width", depth)).float().to(answer.depth.device)
+    # Residuals wider than those of the validation mixtures make errors as much wider.
+    wider = answer.misfit.double().cpu().numpy() / calibration.at("misfit", depth)
+    widths = calibration.at("width", depth) * np.sqrt(wider.clip(min=1))
+    width = torch.from_numpy(widths).float().to(answer.depth.device)
     low, high = interval(answer, width[:, None])
     limit = _limit_of_detection(network, output, calibration, width[:, None] / _TWO_SIDED)
     limits = limit.double().cpu().numpy()

@@ -3,36 +3,29 @@
 Shape letters: N = samples, T = tissues, R = regions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float
 
 from deconv.atlas import Atlas
-from deconv.calibrate import Calibration, fit_by_depth, fit_presence
+from deconv.calibrate import Calibration
 from deconv.certainty import (
     FLAGGED_FROM,
-    Answer,
     Certainty,
-    answer,
     certainty,
-    error_ratio,
     misfit_score,
 )
 from deconv.counts import RegionCounts
 from deconv.errors import InputError
+from deconv.inference import answers, explained, run_network
 from deconv.metrics import PRESENT_FROM
-from deconv.model import Output, TwoStageNetwork, called, hard_proportions, join_outputs
-from deconv.unexplained import set_apart
+from deconv.model import Output, TwoStageNetwork, called, hard_proportions
 
-BATCH_SIZE = 256
-Counted = tuple[Tensor, Tensor]  # methylated, coverage of a batch
-Parts = TypeVar("Parts", Output, Answer)
 CERTAINTY_COLUMNS = (
     "presence_probability", "interval_low", "interval_high", "limit_of_detection", "out_of_atlas",
 )  # fmt: skip
@@ -90,8 +83,8 @@ class NetworkMethod:
     Parameters
     ----------
     calibration
-        Of `calibrate`; without it presence probabilities are the network's own and nothing
-        is said of certainty.
+        Of `deconv.inference.calibrate`; without it presence probabilities are the network's
+        own and nothing is said of certainty.
     min_overlap
         Share of the atlas' regions that the data must have.
     """
@@ -125,9 +118,9 @@ class NetworkMethod:
         parts = []
         calibration = self.calibration
         threshold = torch.from_numpy(calibration.threshold_logits()).float().sigmoid()
-        for counted, output, said in _answers(self.network, counts, self.device, threshold):
+        for counted, output, said in answers(self.network, counts, self.device, threshold):
             flagged = np.flatnonzero(misfit_score(said, calibration) > FLAGGED_FROM)
-            output, said, unknown = _explained(
+            output, said, unknown = explained(
                 self.network, counted, output, said, flagged, threshold
             )
             sure = certainty(self.network, output, said, calibration, unknown)
@@ -156,98 +149,6 @@ def join(parts: Sequence[Deconvolution]) -> Deconvolution:
     return Deconvolution(parts[0].tissues, certainty=whole, **arrays)
 
 
-def calibrate(
-    network: TwoStageNetwork, validation: RegionCounts, *, device: torch.device | str = "cpu"
-) -> Calibration | None:
-    """Measure a network's certainty on mixtures of known proportions, at the atlas' regions.
-
-    None for a network that has no presence stage or does not start at the atlas, and where
-    no tissue is present in any mixture.
-    """
-    config = network.config
-    assert validation.proportions is not None
-    truth = validation.proportions.to_numpy()
-    present = truth >= PRESENT_FROM
-    if not (config.use_two_stage and config.atlas_start) or not present.any():
-        return None
-    device = torch.device(device)
-    logits = run_network(network, validation, device).presence_logits
-    assert logits is not None
-    slope, offset, thresholds = fit_presence(
-        logits.double().cpu().numpy(), present, called_from=config.presence_threshold
-    )
-    first = Calibration(slope, offset, thresholds, [1.0], [0.0], [0.0], [0.0])
-    threshold = torch.from_numpy(first.threshold_logits()).float().sigmoid()
-    ratio, depth, misfit = [], [], []
-    row = 0
-    for _, _, said in _answers(network, validation, device, threshold):
-        true = torch.from_numpy(truth[row : row + len(said.depth)]).float().to(device)
-        row += len(said.depth)
-        ratio.append(error_ratio(said, true).cpu())
-        depth.append(said.depth.cpu())
-        misfit.append(said.misfit.cpu())
-    ratios = torch.cat(ratio).double().numpy()
-    by_depth = fit_by_depth(
-        torch.cat(depth).double().numpy(),
-        np.where(present, ratios, np.nan),
-        torch.cat(misfit).double().numpy(),
-    )
-    return Calibration(slope, offset, thresholds, **by_depth)
-
-
-def _answers(
-    network: TwoStageNetwork,
-    counts: RegionCounts,
-    device: torch.device,
-    threshold: Float[Tensor, " T"],
-) -> Iterator[tuple[Counted, Output, Answer]]:
-    """Yield counts, a network's output and answer, batch by batch."""
-    network.eval()
-    with torch.inference_mode():
-        for first in range(0, len(counts), BATCH_SIZE):
-            rows = slice(first, first + BATCH_SIZE)
-            methylated = _on(device, counts.methylated[rows])
-            coverage = _on(device, counts.coverage[rows])
-            output = network(methylated, coverage)
-            said = answer(network, output, methylated, coverage, threshold.to(device))
-            yield (methylated, coverage), output, said
-
-
-def _explained(
-    network: TwoStageNetwork,
-    counted: Counted,
-    output: Output,
-    said: Answer,
-    flagged: Int[np.ndarray, " n"],
-    threshold: Float[Tensor, " T"],
-) -> tuple[Output, Answer, Float[Tensor, " B"]]:
-    """Answer again for samples with DNA that the atlas cannot explain."""
-    unknown = torch.zeros_like(said.depth)
-    if not flagged.size:
-        return output, said, unknown
-    rows = torch.from_numpy(flagged).to(unknown.device)
-    methylated, coverage = (array[rows] for array in counted)
-    with torch.inference_mode():
-        apart = set_apart(
-            network, methylated, coverage, said.proportions[rows], threshold.to(unknown.device)
-        )
-        again = answer(network, apart.output, methylated, coverage, threshold.to(unknown.device))
-    again = again._replace(
-        proportions=apart.proportions, call=apart.call,
-        mean=again.mean * (1 - apart.unknown[:, None]),
-        misfit=said.misfit[rows], depth=said.depth[rows],
-    )  # fmt: skip
-    unknown[rows] = apart.unknown
-    return _put(output, rows, apart.output), _put(said, rows, again), unknown
-
-
-def _put(whole: Parts, rows: Int[Tensor, " n"], part: Parts) -> Parts:
-    """Return a tuple of tensors with some of its rows replaced."""
-    pairs: Any = zip(whole, part, strict=True)
-    replaced: Any = [None if old is None else old.index_copy(0, rows, new) for old, new in pairs]
-    return type(whole)(*replaced)
-
-
 def interpret(output: Output, network: TwoStageNetwork, atlas: Atlas) -> Deconvolution:
     """Turn a network's output into proportions and calls, at the network's threshold."""
     threshold = network.config.presence_threshold
@@ -272,22 +173,3 @@ def observed_at(atlas: Atlas, counts: RegionCounts, min_overlap: float) -> Regio
             where=f"sample {counts.samples.index[empty[0]]}",
         )
     return counts
-
-
-def run_network(network: TwoStageNetwork, counts: RegionCounts, device: torch.device) -> Output:
-    """Return the network's output, in evaluation mode and without gradient."""
-    was_training = network.training
-    network.eval()
-    outputs: list[Output] = []
-    with torch.inference_mode():
-        for first in range(0, len(counts), BATCH_SIZE):
-            rows = slice(first, first + BATCH_SIZE)
-            outputs.append(
-                network(_on(device, counts.methylated[rows]), _on(device, counts.coverage[rows]))
-            )
-    network.train(was_training)
-    return join_outputs(outputs)
-
-
-def _on(device: torch.device, array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.astype(np.float32, order="C")).to(device)

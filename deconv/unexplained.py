@@ -10,7 +10,7 @@ own markers leave of the sum 1.
 Shape letters: B = samples, R = regions, T = tissues.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,8 @@ from deconv.posterior import refit_called
 _SET_ASIDE = 3.0
 """Standard deviations from which on a region is set aside; 0.3 % of those that fit are."""
 _ROUNDS = 4
+SMALLEST_UNKNOWN = 0.1
+"""Share from which a misfit is taken to be a tissue's, not that of another batch or protocol."""
 
 
 class Explained(NamedTuple):
@@ -31,6 +33,13 @@ class Explained(NamedTuple):
     proportions: Float[Tensor, "B T"]
     call: Bool[Tensor, "B T"]
     unknown: Float[Tensor, " B"]
+
+    def take(self, rows: Bool[Tensor, " B"]) -> "Explained":
+        """Return some of the samples."""
+        kept: Any = [None if part is None else part[rows] for part in self.output]
+        return Explained(
+            Output(*kept), self.proportions[rows], self.call[rows], self.unknown[rows]
+        )
 
 
 def set_apart(

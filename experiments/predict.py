@@ -11,8 +11,9 @@ from deconv.checkpoint import load_checkpoint
 from deconv.errors import InputError
 from deconv.files import replacing, write_text
 from deconv.formats import open_counts
+from deconv.inference import BATCH_SIZE
 from deconv.plots import composition
-from deconv.predictor import BATCH_SIZE, MIN_OVERLAP, NetworkMethod
+from deconv.predictor import MIN_OVERLAP, NetworkMethod
 from deconv.regions import UNKNOWN_BUILD
 from experiments.registry import fetch_model
 

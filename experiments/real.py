@@ -1,6 +1,6 @@
 """Real data as a scenario of the accuracy benchmark."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ from deconv.predictor import Method, NetworkMethod
 from experiments.launch import train_and_report
 
 
-def real_rows(data: Path) -> list[dict[str, Any]]:
-    """Measure methods on the data sets of a folder.
+def real_rows(data: Path, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Measure methods on the data sets of a folder; ``overrides`` are those of the training.
 
     The network of the MetDecode dilutions is trained on its reference replicates; published
     means have no donors to train on, so there it is as it starts from the atlas.
     """
     rows: list[dict[str, Any]] = []
     if (data / "metdecode").is_dir():
-        run = train_and_report("metdecode", data=str(data / "metdecode"))
+        run = train_and_report("metdecode", data=str(data / "metdecode"), overrides=overrides)
         bundle = read_bundle(run.folder / "bundle")
         network = NetworkMethod(bundle.network, bundle.atlas, calibration=bundle.calibration)
         rows += metdecode_rows(data, lambda atlas: {"network": network, **run_baselines(atlas)})

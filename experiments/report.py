@@ -22,8 +22,9 @@ from deconv.errors import ConfigError, InputError, MismatchError
 from deconv.evaluate import summary_stats
 from deconv.files import require_file
 from deconv.formats import open_counts
+from deconv.inference import BATCH_SIZE, calibrate
 from deconv.metrics import PRESENT_FROM
-from deconv.predictor import BATCH_SIZE, Method, NetworkMethod, calibrate
+from deconv.predictor import Method, NetworkMethod
 from experiments.data import load_run_data
 from experiments.launch import find_run
 from experiments.predict import load_model

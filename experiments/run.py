@@ -12,11 +12,12 @@ from deconv.bundle import Bundle, write_bundle
 from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from deconv.errors import CheckpointError
 from deconv.evaluate import score, true_proportions
+from deconv.inference import calibrate, run_network
 from deconv.losses import loss_terms, training_values
 from deconv.metrics import HEADLINE
 from deconv.mixtures import BLOCK, Batch
 from deconv.model import TwoStageNetwork
-from deconv.predictor import NetworkMethod, calibrate, interpret, run_network
+from deconv.predictor import NetworkMethod, interpret
 from deconv.prefetch import prefetch
 from deconv.train import Metrics, Record, TrainState, train
 from experiments.data import RunData

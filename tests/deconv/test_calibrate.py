@@ -9,9 +9,10 @@ from deconv.calibrate import Calibration, fit_by_depth, fit_presence
 from deconv.counts import RegionCounts
 from deconv.errors import CheckpointError
 from deconv.evaluate import draw_mixtures
+from deconv.inference import calibrate
 from deconv.mixtures import MixingEngine, MixtureConfig
 from deconv.model import ModelConfig, TwoStageNetwork
-from deconv.predictor import NetworkMethod, calibrate
+from deconv.predictor import NetworkMethod
 
 CONFIG = MixtureConfig(
     designs={"several": 0.6, "cfdna": 0.4}, background=("Blood",), depth=(5, 60)

@@ -10,6 +10,7 @@ from scipy.optimize import nnls
 from experiments.config import load_config
 from experiments.data import load_run_data
 from experiments.launch import train_and_report
+from experiments.real import real_rows
 
 TUMOURS = ("BRCA", "CEAD", "CESC", "COAD", "OV", "READ")
 QUICK = (
@@ -41,3 +42,14 @@ def test_dilutions_are_predicted_beside_nnls(store, client, shared_data):
     solution, _ = nnls(data.atlas.mean.T.astype(float), beta.to_numpy())
     expected = solution[tumour].sum() / solution.sum()
     assert table.set_index("sample").loc[name, "nnls"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_real_data_are_a_scenario_of_the_benchmark(store, shared_data):
+    rows = real_rows(shared_data, overrides=QUICK)
+    of = {(row["scenario"], row["method"]): row for row in rows}
+    dilutions = of["metdecode", "network"]
+    assert 0 < dilutions["mae"] < of["metdecode", "weighted_nnls"]["mae"]
+    assert dilutions["mean_call_0.1%"] < of["metdecode", "nnls"]["mean_call_0.1%"]
+    assert of["meth_atlas", "network at its start"]["all_right"]
+    liver = next(row for row in rows if row["scenario"] == "uxm Liver_STL011")
+    assert liver["is_largest"]

@@ -1,0 +1,145 @@
+"""A network on many samples, batch by batch: outputs, answers and their calibration.
+
+Shape letters: N = samples, B = samples in a batch, T = tissues, R = regions.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deconv.calibrate import Calibration, fit_by_depth, fit_presence
+from deconv.certainty import Answer, answer, error_ratio
+from deconv.counts import RegionCounts
+from deconv.metrics import PRESENT_FROM
+from deconv.model import Output, TwoStageNetwork, join_outputs
+from deconv.unexplained import SMALLEST_UNKNOWN, set_apart
+
+BATCH_SIZE = 256
+Counted = tuple[Tensor, Tensor]  # methylated, coverage of a batch
+Parts = TypeVar("Parts", Output, Answer)
+
+
+def run_network(network: TwoStageNetwork, counts: RegionCounts, device: torch.device) -> Output:
+    """Return the network's output, in evaluation mode and without gradient."""
+    return join_outputs([output for _, output in _outputs(network, counts, device)])
+
+
+def answers(
+    network: TwoStageNetwork,
+    counts: RegionCounts,
+    device: torch.device,
+    threshold: Float[Tensor, " T"],
+) -> Iterator[tuple[Counted, Output, Answer]]:
+    """Yield counts, a network's output and answer, batch by batch.
+
+    ``threshold`` is the probability, before calibration, from which each tissue is called.
+    """
+    for counted, output in _outputs(network, counts, device):
+        with torch.inference_mode():
+            said = answer(network, output, *counted, threshold.to(device))
+        yield counted, output, said
+
+
+def _outputs(
+    network: TwoStageNetwork, counts: RegionCounts, device: torch.device
+) -> Iterator[tuple[Counted, Output]]:
+    was_training = network.training
+    network.eval()
+    for first in range(0, len(counts), BATCH_SIZE):
+        rows = slice(first, first + BATCH_SIZE)
+        counted = (_on(device, counts.methylated[rows]), _on(device, counts.coverage[rows]))
+        with torch.inference_mode():
+            output = network(*counted)
+        yield counted, output
+    network.train(was_training)
+
+
+def calibrate(
+    network: TwoStageNetwork, validation: RegionCounts, *, device: torch.device | str = "cpu"
+) -> Calibration | None:
+    """Measure a network's certainty on mixtures of known proportions, at the atlas' regions.
+
+    None for a network that has no presence stage or does not start at the atlas, and where
+    no tissue is present in any mixture.
+    """
+    config = network.config
+    assert validation.proportions is not None
+    truth = validation.proportions.to_numpy()
+    present = truth >= PRESENT_FROM
+    if not (config.use_two_stage and config.atlas_start) or not present.any():
+        return None
+    device = torch.device(device)
+    logits = run_network(network, validation, device).presence_logits
+    assert logits is not None
+    slope, offset, thresholds = fit_presence(
+        logits.double().cpu().numpy(), present, called_from=config.presence_threshold
+    )
+    first = Calibration(slope, offset, thresholds, [1.0], [0.0], [0.0], [0.0])
+    threshold = torch.from_numpy(first.threshold_logits()).float().sigmoid()
+    ratio, depth, misfit = [], [], []
+    row = 0
+    for _, _, said in answers(network, validation, device, threshold):
+        true = torch.from_numpy(truth[row : row + len(said.depth)]).float().to(device)
+        row += len(said.depth)
+        ratio.append(error_ratio(said, true).cpu())
+        depth.append(said.depth.cpu())
+        misfit.append(said.misfit.cpu())
+    ratios = torch.cat(ratio).double().numpy()
+    by_depth = fit_by_depth(
+        torch.cat(depth).double().numpy(),
+        np.where(present, ratios, np.nan),
+        torch.cat(misfit).double().numpy(),
+    )
+    return Calibration(slope, offset, thresholds, **by_depth)
+
+
+def explained(
+    network: TwoStageNetwork,
+    counted: Counted,
+    output: Output,
+    said: Answer,
+    flagged: Int[np.ndarray, " n"],
+    threshold: Float[Tensor, " T"],
+) -> tuple[Output, Answer, Float[Tensor, " B"]]:
+    """Answer again for samples with DNA that the atlas cannot explain.
+
+    A sample that misfits without such a share, as of another protocol, keeps its answer.
+    """
+    unknown = torch.zeros_like(said.depth)
+    if not flagged.size:
+        return output, said, unknown
+    rows = torch.from_numpy(flagged).to(unknown.device)
+    with torch.inference_mode():
+        methylated, coverage = (array[rows] for array in counted)
+        found = set_apart(
+            network, methylated, coverage, said.proportions[rows], threshold.to(unknown.device)
+        )
+        has_unknown = found.unknown >= SMALLEST_UNKNOWN
+        if not has_unknown.any():
+            return output, said, unknown
+        rows = rows[has_unknown]
+        methylated, coverage = methylated[has_unknown], coverage[has_unknown]
+        apart = found.take(has_unknown)
+        again = answer(network, apart.output, methylated, coverage, threshold.to(unknown.device))
+    again = again._replace(
+        proportions=apart.proportions, call=apart.call,
+        mean=again.mean * (1 - apart.unknown[:, None]),
+        misfit=said.misfit[rows], depth=said.depth[rows],
+    )  # fmt: skip
+    unknown[rows] = apart.unknown
+    return _put(output, rows, apart.output), _put(said, rows, again), unknown
+
+
+def _put(whole: Parts, rows: Int[Tensor, " n"], part: Parts) -> Parts:
+    """Return a tuple of tensors with some of its rows replaced."""
+    pairs: Any = zip(whole, part, strict=True)
+    replaced: Any = [None if old is None else old.index_copy(0, rows, new) for old, new in pairs]
+    return type(whole)(*replaced)
+
+
+def _on(device: torch.device, array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32, order="C")).to(device)
