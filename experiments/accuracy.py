@@ -133,7 +133,7 @@ class _Arena:
         facts = {"lacking": self._lacking} if scenario.lacks_tissue else {}
         for row in compare(
             scenario, network, samples=drawn["test"], validation=drawn["validation"],
-            seed=self._seed, read_effect=self._config.mixtures.read_effect,
+            seed=self._seed,
         ):  # fmt: skip
             yield row | facts
 

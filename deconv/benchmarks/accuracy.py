@@ -16,8 +16,8 @@ from deconv.baselines import apply_threshold, baselines, best_threshold
 from deconv.benchmarks.bootstrap import bootstrap_intervals
 from deconv.benchmarks.scenarios import BACKGROUND, Scenario
 from deconv.counts import RegionCounts
-from deconv.estimator import AtlasEstimator
 from deconv.evaluate import score, true_proportions
+from deconv.inference import BATCH_SIZE
 from deconv.metrics import PRESENT_FROM, limit_of_detection
 from deconv.posterior import refit_called
 from deconv.predictor import Deconvolution, Method, NetworkMethod
@@ -35,7 +35,6 @@ def compare(
     samples: RegionCounts,
     validation: RegionCounts,
     seed: int,
-    read_effect: float,
 ) -> Iterator[Row]:
     """Yield a row per method: its metrics, and their bootstrap intervals under ``intervals``.
 
@@ -43,8 +42,7 @@ def compare(
     ``validation``, mixtures of the same scenario. `ORACLE` is told which tissues are in a
     sample and solves for their proportions: no method that must find out can do much better.
     """
-    atlas = network.atlas
-    methods: dict[str, Method] = {NETWORK: network, **_baselines(atlas, scenario)}
+    methods: dict[str, Method] = {NETWORK: network, **_baselines(network.atlas, scenario)}
     for name, method in methods.items():
         result = method.predict(samples)
         yield _row(scenario, name, result, samples, seed)
@@ -52,7 +50,7 @@ def compare(
             best = best_threshold(method.predict(validation), validation)
             shown = name + THRESHOLDED
             yield _row(scenario, shown, apply_threshold(result, best), samples, seed)
-    yield _row(scenario, ORACLE, _oracle(samples, atlas, read_effect), samples, seed)
+    yield _row(scenario, ORACLE, _oracle(samples, network), samples, seed)
 
 
 def margin(rows: list[Row]) -> Row:
@@ -152,15 +150,15 @@ def _limits(result: Deconvolution, true: Float[np.ndarray, "N T"]) -> Row:
     }
 
 
-def _oracle(samples: RegionCounts, atlas: Atlas, read_effect: float) -> Deconvolution:
+def _oracle(samples: RegionCounts, network: NetworkMethod) -> Deconvolution:
     """Solve for the proportions of the tissues that are truly there."""
-    estimator = AtlasEstimator(atlas, read_effect=read_effect)
+    atlas, estimator = network.atlas, network.network.estimator
     assert samples.proportions is not None
     truth = samples.proportions.reindex(columns=list(atlas.tissues), fill_value=0.0).to_numpy()
     proportions = np.empty_like(truth)
     with torch.inference_mode():
-        for first in range(0, len(samples), 256):
-            rows = slice(first, first + 256)
+        for first in range(0, len(samples), BATCH_SIZE):
+            rows = slice(first, first + BATCH_SIZE)
             methylated, coverage = (
                 torch.from_numpy(array[rows].astype(np.float32))
                 for array in (samples.methylated, samples.coverage)

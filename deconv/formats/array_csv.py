@@ -25,7 +25,7 @@ from deconv.counts import MAX_COUNT, RegionCounts
 from deconv.errors import InputError
 from deconv.files import require_file
 from deconv.formats.columns import fractions
-from deconv.formats.counts_tsv import _read_text
+from deconv.formats.counts_tsv import read_text
 from deconv.regions import RegionSet
 
 ARRAY_BUILD = "array"
@@ -86,7 +86,7 @@ def read_array_counts(path: Path, *, coverage: int = PSEUDO_COVERAGE) -> RegionC
 def _read_beta(path: Path) -> pd.DataFrame:
     """Return beta values with a row per probe number, in order of first occurrence."""
     require_file(path)
-    table = _read_text(path, ",")
+    table = read_text(path, ",")
     if len(table.columns) < 2 or table.empty:
         raise InputError(
             "no beta values", where=path,

@@ -31,7 +31,7 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
         With file, line and column, if the table breaks the spec above.
     """
     require_file(path)
-    table = _read_text(path)
+    table = read_text(path)
     header = {name.lower(): name for name in table.columns[:3]}
     if list(header) != ["chrom", "start", "end"]:
         raise InputError(
@@ -49,13 +49,13 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
     try:
         regions = RegionSet(
             chrom,
-            _integers(table[header["start"]], path),
-            _integers(table[header["end"]], path),
+            integers(table[header["start"]], path),
+            integers(table[header["end"]], path),
             build,
         )
         return RegionCounts(
-            np.stack([_integers(table[n + _METH], path) for n in names]).astype(np.int32),
-            np.stack([_integers(table[n + _DEPTH], path) for n in names]).astype(np.int32),
+            np.stack([integers(table[n + _METH], path) for n in names]).astype(np.int32),
+            np.stack([integers(table[n + _DEPTH], path) for n in names]).astype(np.int32),
             regions,
             pd.DataFrame(index=pd.Index(names, name="sample")),
         )
@@ -65,7 +65,8 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
         raise InputError(str(error), where=path) from error
 
 
-def _read_text(path: Path, separator: str = "\t") -> pd.DataFrame:
+def read_text(path: Path, separator: str = "\t") -> pd.DataFrame:
+    """Read a table as text, plain or gzip; an InputError says why it cannot be."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file, warnings.catch_warnings():
@@ -94,7 +95,8 @@ def _sample_names(columns: list[str], path: Path) -> list[str]:
     return names
 
 
-def _integers(column: pd.Series, path: Path) -> np.ndarray:
+def integers(column: pd.Series, path: Path) -> np.ndarray:
+    """Return a column of counts; an InputError names the line that is none."""
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     bad = ~((numbers >= 0) & (numbers <= MAX_COUNT) & (numbers == np.floor(numbers)))
     if bad.any():
@@ -136,7 +138,7 @@ def label_samples(counts: Samples, table: Path | None = None) -> Samples:
         labels = pd.DataFrame({"tissue": [n.split("-")[0] for n in names]}, index=names)
     else:
         require_file(table)
-        labels = _read_text(table, "," if table.suffix == ".csv" else "\t")
+        labels = read_text(table, "," if table.suffix == ".csv" else "\t")
         if not {"sample", "tissue"} <= set(labels.columns):
             raise InputError(
                 "wrong columns", where=table, got=", ".join(labels.columns),

@@ -21,7 +21,7 @@ from deconv.atlas import Atlas, atlas_from_means
 from deconv.errors import InputError
 from deconv.files import require_file
 from deconv.formats.columns import fractions
-from deconv.formats.counts_tsv import _integers, _read_text
+from deconv.formats.counts_tsv import integers, read_text
 from deconv.formats.pat import Markers
 from deconv.regions import RegionSet
 
@@ -63,7 +63,7 @@ def read_uxm_atlas(path: Path, *, build: str) -> UxmAtlas:
         With file, line and column, if the table breaks the spec above.
     """
     require_file(path)
-    table = _read_text(path)
+    table = read_text(path)
     tissues = [str(c) for c in table.columns[len(_COLUMNS) :]]
     if list(table.columns[: len(_COLUMNS)]) != _COLUMNS or len(tissues) < 2:
         raise InputError(
@@ -77,7 +77,7 @@ def read_uxm_atlas(path: Path, *, build: str) -> UxmAtlas:
         if missing.size:
             raise InputError(f"no {name}", where=f"{path}, line {missing[0] + 2}")
     fraction = fractions(table[tissues], path).T
-    start, end, start_cpg, end_cpg = (_integers(table[c], path) for c in _COLUMNS[1:5])
+    start, end, start_cpg, end_cpg = (integers(table[c], path) for c in _COLUMNS[1:5])
     try:
         regions = RegionSet(table["chr"].to_numpy(dtype=str), start, end, build, "u_fragment")
         markers = Markers(regions, start_cpg, end_cpg, table["direction"].to_numpy(dtype=str))
