@@ -14,7 +14,7 @@ The atlas is known from few donors. Its errors add to the Gram matrix what no ti
 profile has, which would draw all proportions towards equal ones: that part is subtracted
 (corrected least squares for errors in variables; Fuller 1987, Measurement Error Models).
 
-Shape letters: B = samples, R = regions, T = tissues.
+Shape letters: B = samples (b: some of them), R = regions, T = tissues.
 """
 
 import torch
@@ -29,6 +29,8 @@ _SMALLEST_MEAN = 0.01
 """Variances are those of means at least this far from 0 and 1. Where donors happen to agree on
 an extreme value, the atlas would otherwise weigh its own error most."""
 _LARGEST_CORRECTION = 0.5  # of the information in any direction
+_CACHED_ROWS = 16
+"""Samples whose features a CPU computes at a time, so that passes stay in its cache."""
 
 
 class AtlasEstimator(nn.Module):
@@ -129,17 +131,33 @@ class AtlasEstimator(nn.Module):
         The precision depends on the mixture, which is what is sought: a first guess at
         a fixed precision is good enough for it.
         """
+        features, weight = torch.empty_like(coverage), torch.empty_like(coverage)
+        n_rows = _CACHED_ROWS if coverage.device.type == "cpu" else len(coverage)
+        for first in range(0, len(coverage), max(n_rows, 1)):
+            rows = slice(first, first + n_rows)
+            self._features(methylated[rows], coverage[rows], features[rows], weight[rows])
+        return features, weight
+
+    def _features(
+        self,
+        methylated: Float[Tensor, "b R"],
+        coverage: Float[Tensor, "b R"],
+        features: Float[Tensor, "b R"],
+        weight: Float[Tensor, "b R"],
+    ) -> None:
+        """Compute `features` of some samples into the last two arguments."""
         # weight = coverage / variance and deviation = excess / coverage, so their product is
         # excess / variance. In place: these are passes over memory, not arithmetic.
-        excess = torch.addcmul(methylated, coverage, self.reference, value=-1)
-        variance = torch.addcmul(self.read_variance, coverage, self.donor_variance)
+        excess = torch.addcmul(methylated, coverage, self.reference, value=-1, out=features)
+        variance = torch.addcmul(self.read_variance, coverage, self.donor_variance, out=weight)
         guess = self._first_guess(excess / variance, torch.div(coverage, variance))
-        variance = (guess.square() @ self.spread).mul_(coverage)
+        variance = torch.mm(guess.square(), self.spread).mul_(coverage)
         # In place, as above, what `_bernoulli_variance` does.
-        mean = (guess @ self.mean).clamp_(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN)
+        mean = torch.mm(guess, self.mean, out=weight)
+        mean.clamp_(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN)
         variance.add_(mean.addcmul_(mean, mean, value=-1), alpha=self.read_effect)
-        weight = torch.div(coverage, variance, out=mean)
-        return excess.div_(variance).div_(self.scale), weight
+        torch.div(coverage, variance, out=weight)
+        excess.div_(variance).div_(self.scale)
 
     def _first_guess(
         self, weighted: Float[Tensor, "B R"], weight: Float[Tensor, "B R"]

@@ -1,11 +1,9 @@
 """Mixtures of pure samples, drawn on the device that trains on them.
 
 A mixture is drawn as sequencing would: tissues and their fractions from a design, one
-donor of each tissue, a depth, then reads. Reads are co-methylated, so that n CpG
-observations tell as much as n / `read_effect` independent ones; they are drawn in
-units of that size.
+donor of each tissue, a depth, then reads (`deconv.reads`).
 
-Shape letters: B = samples in the batch (b: of a part of it), T = tissues, R = regions.
+Shape letters: B = samples in the batch, T = tissues, R = regions.
 """
 
 import math
@@ -15,9 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
-from scipy.stats import norm
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
 from deconv.atlas import Atlas
 from deconv.configuration import Section
@@ -25,11 +21,8 @@ from deconv.counts import Samples
 from deconv.designs import check_weights, draw_fractions
 from deconv.estimator import AtlasEstimator
 from deconv.profiles import ProfilePool, Profiles
-from deconv.sampling import CELL_BITS, N_CELLS, Noise, PoissonSampler
-
-BLOCK = 32
-"""Samples drawn at a time on a CPU, so that passes stay in its cache."""
-N_NOISE = 512  # levels of coverage noise; with two table columns, 31 random bits
+from deconv.reads import N_NOISE, Expected, ReadDrawer, noise_levels
+from deconv.sampling import row_keys
 
 
 @dataclass(frozen=True)
@@ -122,18 +115,27 @@ class MixingEngine:
             pure, atlas, in_atlas=in_atlas, read_effect=config.read_effect, megabytes=megabytes,
             seed=seed, device=self.device,
         )  # fmt: skip
-        self._profile = torch.from_numpy(atlas.profile).to(self.device)
-        noise = _noise_levels(config.coverage_dispersion)
+        noise = noise_levels(config.coverage_dispersion)
         self._noise = torch.from_numpy(noise)
-        largest = config.depth[1] / config.read_effect * noise.max() * atlas.profile
-        self._sampler = PoissonSampler(largest, self.device)
+        self._reads = ReadDrawer(
+            atlas.profile, read_effect=config.read_effect, device=self.device,
+            largest_level=config.depth[1] / config.read_effect * float(noise.max()),
+        )  # fmt: skip
 
     def batch(self, index: int, size: int, rows: slice | None = None) -> Batch:
         """Draw the mixtures of batch ``index``: the same ones whenever it is asked for.
 
-        With ``rows``, which must begin at a multiple of `BLOCK`, only those of them.
+        With ``rows``, only those of them.
         """
-        rows = rows or slice(0, size)
+        expected, profiles = self.expected(index, size), self._pool.at(index)
+        if rows is not None:
+            expected = expected.take(rows)
+        methylated, coverage = self._reads.draw(expected, profiles.beta)
+        truth = expected.fractions.to(self.device)
+        return Batch(methylated, coverage, truth, profiles.estimator)
+
+    def expected(self, index: int, size: int) -> Expected:
+        """Draw what is known of the samples of a batch before their reads."""
         state = np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> 1))
         fractions = draw_fractions(
@@ -141,20 +143,12 @@ class MixingEngine:
         )
         depth = _uniform(size, np.log(self.config.depth), generator).exp()
         missing = _uniform(size, self.config.missing_regions, generator)
-        profiles = self._pool.at(index)
-        donors = _pick_donors(fractions, profiles, generator)[rows]
-        fractions = fractions[rows]
-        levels = self._coverage_levels(depth, missing)[rows].to(self.device)
-        shape = (rows.stop - rows.start, len(self.atlas.regions))
-        methylated = torch.empty(shape, device=self.device)
-        coverage = torch.empty(shape, device=self.device)
-        n_rows = BLOCK if self.device.type == "cpu" else shape[0]
-        for first in range(0, shape[0], n_rows):
-            part = slice(first, first + n_rows)
-            noise = Noise((self.seed, index, rows.start + first), self.device)
-            beta = self._mix(fractions[part], donors[part], profiles)
-            self._draw_reads(beta, levels[part], methylated[part], coverage[part], noise)
-        return Batch(methylated, coverage, fractions.to(self.device), profiles.estimator)
+        return Expected(
+            fractions,
+            _pick_donors(fractions, self._pool.at(index), generator),
+            self._coverage_levels(depth, missing),
+            torch.from_numpy(row_keys((self.seed, index), size)),
+        )
 
     def _coverage_levels(
         self, depth: Float[Tensor, " B"], missing: Float[Tensor, " B"]
@@ -167,52 +161,6 @@ class MixingEngine:
         n_lost = (missing * N_NOISE).round()
         return levels.masked_fill(torch.arange(N_NOISE) < n_lost[:, None], 0)
 
-    def _mix(
-        self, fractions: Float[Tensor, "b T"], donors: Int[Tensor, "b T"], profiles: Profiles
-    ) -> Float[Tensor, "b R"]:
-        """Return the expected beta values: sums over the few donors in each mixture."""
-        present = fractions > 0
-        n_present = present.sum(dim=1)
-        return embedding_bag(
-            donors[present].to(self.device),
-            profiles.beta,
-            (n_present.cumsum(0) - n_present).to(self.device),
-            mode="sum",
-            per_sample_weights=fractions[present].to(self.device),
-        ).clamp_(max=1)  # up to rounding it is
-
-    def _draw_reads(
-        self,
-        beta: Float[Tensor, "b R"],
-        levels: Float[Tensor, "b levels"],
-        methylated: Float[Tensor, "b R"],
-        coverage: Float[Tensor, "b R"],
-        noise: Noise,
-    ) -> None:
-        """Draw methylated and unmethylated reads, which are independent Poisson numbers.
-
-        (A Poisson number of reads, of which a binomial share is methylated, is the same.)
-        One random integer a region serves as two table columns and the noise level.
-        """
-        bits = noise.bits(beta.shape)
-        level = bits.bitwise_right_shift(2 * CELL_BITS).bitwise_and_(N_NOISE - 1)
-        level += (
-            N_NOISE * torch.arange(len(levels), dtype=torch.int32, device=self.device)[:, None]
-        )
-        expected = torch.index_select(levels.view(-1), 0, level.view(-1)).view(beta.shape)
-        expected *= self._profile
-
-        torch.mul(expected, beta, out=methylated)
-        torch.sub(expected, methylated, out=coverage)
-        self._sampler.draw(coverage, bits.bitwise_and(N_CELLS - 1), noise.generator)
-        column = bits.bitwise_right_shift_(CELL_BITS).bitwise_and_(N_CELLS - 1)
-        self._sampler.draw(methylated, column, noise.generator)
-        # Rounded up or down by chance: to the nearest would move the beta value of few reads.
-        chance = level.bitwise_and_(15)
-        for reads in (methylated, coverage):
-            reads.mul_(self.config.read_effect).add_(chance, alpha=1 / 16).add_(1 / 32).floor_()
-        coverage.add_(methylated)
-
 
 def _pick_donors(
     fractions: Float[Tensor, "B T"], profiles: Profiles, generator: torch.Generator
@@ -220,15 +168,6 @@ def _pick_donors(
     """Draw the profile that each tissue of each mixture has."""
     chance = torch.rand(fractions.shape, generator=generator)
     return profiles.first + (chance * profiles.number).long()
-
-
-def _noise_levels(dispersion: float) -> Float[np.ndarray, " levels"]:
-    """Return equally probable levels of lognormal noise of mean 1, in shuffled order."""
-    sigma = np.sqrt(np.log1p(dispersion))
-    quantile = (np.arange(N_NOISE) + 0.5) / N_NOISE
-    levels = np.exp(sigma * norm.ppf(quantile))
-    levels = np.random.default_rng(0).permutation(levels / levels.mean())
-    return levels.astype(np.float32)
 
 
 def _uniform(

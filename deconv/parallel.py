@@ -34,22 +34,22 @@ class Group:
         """Whether this process writes files and talks to the tracking store."""
         return self.rank == 0
 
-    def rows(self, batch_size: int, block: int) -> slice:
+    def rows(self, batch_size: int) -> slice:
         """Return this process's rows of a batch.
 
         Raises
         ------
         ConfigError
-            If they are not whole blocks of ``block`` rows, which are drawn together.
+            If the batch cannot be shared evenly.
         """
         if self.size == 1:
             return slice(0, batch_size)
-        if batch_size % (self.size * block):
+        if batch_size % self.size:
             raise ConfigError(
                 "the batch cannot be shared evenly",
                 where="training.batch_size",
                 got=batch_size,
-                expected=f"a multiple of {self.size * block} with {self.size} processes",
+                expected=f"a multiple of {self.size}, the number of processes",
             )
         share = batch_size // self.size
         return slice(self.rank * share, (self.rank + 1) * share)

@@ -12,6 +12,7 @@ Shape letters: B = samples, T = tissues, P = pieces of the prior.
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -126,12 +127,9 @@ def _match(
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
     """Return log odds of presence, and mean and variance, of Gaussian times prior.
 
-    Each uniform piece is cut at the presence threshold, so that a piece lies on one side.
+    The slab is cut at the presence threshold, so that a piece lies on one side.
     """
-    pieces = [(0.0, 0.0, 1 - _PRESENT)]
-    for high, weight in _SLAB:
-        density = _PRESENT * weight / high
-        pieces += [(0.0, present_from, density), (present_from, high, density)]
+    pieces = [(0.0, 0.0, 1 - _PRESENT), *_slab_pieces(present_from)]
     weights, means, variances = [], [], []
     for low, high, density in pieces:
         log_mass, middle, spread = (
@@ -146,10 +144,19 @@ def _match(
     total = (share * middles).sum(dim=0)
     within = (share * torch.stack(variances)).sum(dim=0)
     between = (share * (middles - total).square()).sum(dim=0)
-    present = [low > 0 for low, _, _ in pieces]
+    present = [low >= present_from for low, _, _ in pieces]
     absent = [not is_present for is_present in present]
     log_odds = log_weight[present].logsumexp(dim=0) - log_weight[absent].logsumexp(dim=0)
     return log_odds, total, (within + between).clamp(min=1e-10)
+
+
+def _slab_pieces(present_from: float) -> list[tuple[float, float, float]]:
+    """Return ends and density of the intervals in which the slab is constant."""
+    edges = sorted({0.0, present_from, *(high for high, _ in _SLAB)})
+    return [
+        (low, high, _PRESENT * sum(weight / end for end, weight in _SLAB if end >= high))
+        for low, high in pairwise(edges)
+    ]
 
 
 def _spike(

@@ -9,7 +9,6 @@ from deconv.bundle import read_bundle
 from deconv.checkpoint import Checkpoint, load_checkpoint, start_from
 from deconv.errors import ConfigError
 from deconv.memory import keep_freed_memory
-from deconv.mixtures import BLOCK
 from deconv.model import TwoStageNetwork
 from deconv.parallel import Group
 from deconv.precision import product_dtype
@@ -49,7 +48,7 @@ def prepare_run(
     if device.type == "cpu":
         keep_freed_memory()
     group = group or Group()
-    group.rows(config.training.batch_size, BLOCK)
+    group.rows(config.training.batch_size)
     data = load_run_data(config, device)
     return PreparedRun(config, data, new_state(config, data, device), device, group)
 

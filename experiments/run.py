@@ -15,7 +15,7 @@ from deconv.evaluate import score, true_proportions
 from deconv.inference import calibrate, run_network
 from deconv.losses import loss_terms, training_values
 from deconv.metrics import HEADLINE
-from deconv.mixtures import BLOCK, Batch
+from deconv.mixtures import Batch
 from deconv.model import TwoStageNetwork
 from deconv.predictor import NetworkMethod, interpret
 from deconv.prefetch import prefetch
@@ -133,7 +133,7 @@ def _train(
 
 def _batches(first: int, stop: int, *, prepared: PreparedRun) -> Iterable[Batch]:
     training = prepared.config.training
-    rows = prepared.group.rows(training.batch_size, BLOCK)
+    rows = prepared.group.rows(training.batch_size)
     make = partial(prepared.data.train.batch, size=training.batch_size, rows=rows)
     return prefetch(make, first, stop, training.workers_on(prepared.device))
 

@@ -22,6 +22,26 @@ def test_batch_depends_on_seed_and_index_alone(engine, split, atlas, mixture_con
     assert not torch.equal(first.coverage, reseeded.batch(7, 16).coverage)
 
 
+@pytest.mark.parametrize("depth", [3.0, 30.0, 1000.0])
+def test_compiled_and_tensor_forms_draw_the_same(unseen, mixture_config, depth):
+    """Up to a number at the edge of a table row, which the order of a sum may move."""
+    config = fixed(mixture_config, depth=(depth, depth))
+    engine = MixingEngine(unseen._pool._pure, unseen.atlas, config, seed=0, in_atlas=False)
+    expected, profiles = engine.expected(3, 200), engine._pool.at(3)
+    compiled = engine._reads.draw_compiled(expected, profiles.beta)
+    tensors = engine._reads.draw_tensors(expected, profiles.beta)
+    for one, other in zip(compiled, tensors, strict=True):
+        assert one.mean() > 0
+        assert (one != other).float().mean() < 2e-5
+        assert (one - other).abs().max() <= 5
+
+
+def test_rows_of_a_batch_are_those_of_the_whole(engine):
+    whole, part = engine.batch(5, 48), engine.batch(5, 48, slice(17, 40))
+    assert torch.equal(part.coverage, whole.coverage[17:40])
+    assert torch.equal(part.proportions, whole.proportions[17:40])
+
+
 def test_counts_are_counts(engine):
     batch = engine.batch(0, 64)
     assert (batch.methylated >= 0).all()

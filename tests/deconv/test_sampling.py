@@ -5,7 +5,14 @@ import pytest
 import torch
 from scipy.stats import poisson
 
-from deconv.sampling import N_CELLS, TABLE_MAX, PoissonSampler
+from deconv.sampling import (
+    N_CELLS,
+    NORMAL_BITS,
+    TABLE_MAX,
+    PoissonSampler,
+    random_bits,
+    row_keys,
+)
 
 N = 400_000
 
@@ -17,7 +24,8 @@ def draw(means, seed=0):
     sampler = PoissonSampler(means.numpy() * 2, torch.device("cpu"))
     drawn = means.expand(N, -1).contiguous()
     cell = torch.randint(N_CELLS, drawn.shape, dtype=torch.int32, generator=generator)
-    sampler.draw(drawn, cell, generator)
+    level = torch.randint(1 << NORMAL_BITS, drawn.shape, dtype=torch.int32, generator=generator)
+    sampler.draw(drawn, cell, level)
     return drawn.numpy()
 
 
@@ -44,7 +52,7 @@ def test_means_are_unbiased_over_the_rows_of_the_table():
         sampler = PoissonSampler(means, torch.device("cpu"))
         drawn = torch.from_numpy(means.astype(np.float32)).expand(500, -1).contiguous()
         cell = torch.from_numpy(rng.integers(N_CELLS, size=drawn.shape, dtype=np.int32))
-        sampler.draw(drawn, cell, torch.Generator())
+        sampler.draw(drawn, cell, cell)
         expected = means.sum() * 500
         error = 5 * np.sqrt(expected) + 0.01 * expected
         assert drawn.double().sum().item() == pytest.approx(expected, abs=error)
@@ -67,3 +75,27 @@ def test_distribution_function_and_tails(mean):
 
 def test_mean_zero_gives_nothing():
     assert (draw([0.0, 1e-6]) == 0).all()
+
+
+def test_every_bit_is_a_fair_coin_and_no_two_go_together():
+    bits = random_bits(torch.from_numpy(row_keys((1, 2), 64)), 8192).numpy().view(np.uint32)
+    coins = np.unpackbits(bits.view(np.uint8).reshape(-1, 4), axis=1).astype(np.float64) - 0.5
+    n = len(coins)
+    assert np.abs(coins.mean(axis=0)).max() < 5 * 0.5 / np.sqrt(n)
+    together = coins.T @ coins / n / 0.25
+    assert np.abs(together - np.eye(32)).max() < 5.5 / np.sqrt(n)
+
+
+def test_neighbouring_positions_and_rows_are_unrelated():
+    bits = random_bits(torch.from_numpy(row_keys((1, 2), 64)), 8192).numpy().view(np.uint32)
+    uniform = bits / 2.0**32 - 0.5
+    n = uniform.size
+    for one, other in ((uniform[:, 1:], uniform[:, :-1]), (uniform[1:], uniform[:-1])):
+        assert abs(12 * (one * other).mean()) < 5 / np.sqrt(n)
+    assert len(np.unique(bits)) > n * (1 - 2 * n / 2**32)
+
+
+def test_the_keys_of_a_batch_are_its_own():
+    keys = np.concatenate([row_keys((3, index), 100) for index in range(50)])
+    assert len(np.unique(keys, axis=0)) == len(keys)
+    np.testing.assert_array_equal(row_keys((3, 7), 100), keys[700:800])
