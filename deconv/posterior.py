@@ -12,7 +12,7 @@ Shape letters: B = samples, T = tissues, P = pieces of the prior.
 """
 
 import math
-from itertools import pairwise
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -125,52 +125,52 @@ def _limited(log_odds: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
 def _match(
     mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"], present_from: float
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Return log odds of presence, and mean and variance, of Gaussian times prior.
-
-    The slab is cut at the presence threshold, so that a piece lies on one side.
-    """
-    pieces = [(0.0, 0.0, 1 - _PRESENT), *_slab_pieces(present_from)]
-    weights, means, variances = [], [], []
-    for low, high, density in pieces:
-        log_mass, middle, spread = (
-            _interval(mean, error, low, high) if high else _spike(mean, error)
-        )
-        weights.append(log_mass + math.log(density))
-        means.append(middle)
-        variances.append(spread)
-    log_weight = torch.stack(weights)
+    """Return log odds of presence, and mean and variance, of Gaussian times prior."""
+    low, high, log_density, n_absent = _slab(present_from, mean.device)
+    log_mass, middle, spread = _interval(mean, error, low, high)
+    log_weight = torch.cat([_spike(mean, error)[None], log_mass + log_density])
     share = log_weight.softmax(dim=0)
-    middles = torch.stack(means)
-    total = (share * middles).sum(dim=0)
-    within = (share * torch.stack(variances)).sum(dim=0)
-    between = (share * (middles - total).square()).sum(dim=0)
-    present = [low >= present_from for low, _, _ in pieces]
-    absent = [not is_present for is_present in present]
-    log_odds = log_weight[present].logsumexp(dim=0) - log_weight[absent].logsumexp(dim=0)
+    of_slab = share[1:]
+    total = (of_slab * middle).sum(dim=0)
+    within = (of_slab * spread).sum(dim=0)
+    between = (of_slab * (middle - total).square()).sum(dim=0) + share[0] * total.square()
+    absent, present = log_weight[: 1 + n_absent], log_weight[1 + n_absent :]
+    log_odds = present.logsumexp(dim=0) - absent.logsumexp(dim=0)
     return log_odds, total, (within + between).clamp(min=1e-10)
 
 
-def _slab_pieces(present_from: float) -> list[tuple[float, float, float]]:
-    """Return ends and density of the intervals in which the slab is constant."""
+@cache
+def _slab(
+    present_from: float, device: torch.device
+) -> tuple[Float[Tensor, "P 1 1"], Float[Tensor, "P 1 1"], Float[Tensor, "P 1 1"], int]:
+    """Return ends and log density of the intervals in which the slab is constant.
+
+    It is cut at the presence threshold too; the number is of those below it.
+    """
     edges = sorted({0.0, present_from, *(high for high, _ in _SLAB)})
-    return [
-        (low, high, _PRESENT * sum(weight / end for end, weight in _SLAB if end >= high))
-        for low, high in pairwise(edges)
+    density = [
+        _PRESENT * sum(weight / end for end, weight in _SLAB if end >= high) for high in edges[1:]
     ]
+    low, high, log_density = (
+        torch.tensor(values, device=device)[:, None, None]
+        for values in (edges[:-1], edges[1:], [math.log(d) for d in density])
+    )
+    return low, high, log_density, edges.index(present_from)
 
 
-def _spike(
-    mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"]
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Return the log density at 0, and the moments of a constant 0."""
-    nothing = torch.zeros_like(mean)
-    return -(mean / error).square() / 2 - error.log() - _HALF_LOG_2PI, nothing, nothing
+def _spike(mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """Return the log density of a Gaussian at 0, weighted as the spike is."""
+    at_zero = -(mean / error).square() / 2 - error.log() - _HALF_LOG_2PI
+    return at_zero + math.log(1 - _PRESENT)
 
 
 def _interval(
-    mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"], low: float, high: float
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Return log mass, mean and variance of a Gaussian truncated to an interval."""
+    mean: Float[Tensor, "B T"],
+    error: Float[Tensor, "B T"],
+    low: Float[Tensor, "P 1 1"],
+    high: Float[Tensor, "P 1 1"],
+) -> tuple[Float[Tensor, "P B T"], Float[Tensor, "P B T"], Float[Tensor, "P B T"]]:
+    """Return log mass, mean and variance of a Gaussian truncated to each interval."""
     below, above = (low - mean) / error, (high - mean) / error
     # In the upper tail, where both distribution functions are 1, use the mirror image.
     mirrored = below > 0
@@ -183,5 +183,5 @@ def _interval(
     middle = (mean + error * (at_low - at_high)).clamp(low, high)
     shrunk = 1 + below * at_low - above * at_high - (at_low - at_high).square()
     # Far in a tail the variance is a difference of large numbers; it is below these bounds.
-    bound = torch.minimum(error.square(), torch.full_like(error, (high - low) ** 2 / 12))
+    bound = torch.minimum(error.square(), (high - low).square() / 12)
     return log_mass, middle, torch.minimum((error.square() * shrunk).clamp(min=0), bound)
