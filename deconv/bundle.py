@@ -1,8 +1,9 @@
 """The model as shipped: a folder with everything prediction needs, and nothing to execute.
 
-Format version 2: ``manifest.json`` (settings, tissues, calibration, provenance, and the
+Format version 3: ``manifest.json`` (settings, tissues, calibration, provenance, and the
 SHA-256 of each other file), ``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile,
-n_donors), ``regions.tsv`` (chrom, start, end). Reading compares all hashes first.
+n_donors), ``regions.tsv`` (chrom, start, end), ``MODEL_CARD.md`` (for people). Version 2 had no
+card. Reading compares all hashes first, and refuses a folder with anything else in it.
 """
 
 import hashlib
@@ -27,20 +28,25 @@ from deconv.files import replacing_folder, require_file
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.regions import RegionSet
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 _DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError)
-FILES = ("weights.safetensors", "atlas.safetensors", "regions.tsv")
+FILES = ("weights.safetensors", "atlas.safetensors", "regions.tsv", "MODEL_CARD.md")
+_FILES_OF = {2: FILES[:3], 3: FILES}
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A network, its atlas, how sure it is, and where they come from (run, hashes, metrics)."""
+    """A network, its atlas, how sure it is, and where they come from (run, hashes, donors).
+
+    ``card`` says in Markdown what the model is for and how good it is.
+    """
 
     network: TwoStageNetwork
     atlas: Atlas
     calibration: Calibration | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    card: str = ""
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -54,6 +60,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         save_arrays(arrays, temporary / FILES[1])
         table = pd.DataFrame({"chrom": regions.chrom, "start": regions.start, "end": regions.end})
         table.to_csv(temporary / FILES[2], sep="\t", index=False)
+        (temporary / FILES[3]).write_text(bundle.card)
         manifest = {
             "format_version": FORMAT_VERSION,
             "tissues": list(atlas.tissues),
@@ -79,20 +86,7 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
     CheckpointError
         If the version is another, or any file is not what was written.
     """
-    require_file(folder / MANIFEST)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        version, hashes = manifest["format_version"], manifest["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError("not a manifest", where=folder / MANIFEST, got=error) from error
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            "another format version", where=folder, got=version, expected=FORMAT_VERSION
-        )
-    for name in FILES:
-        require_file(folder / name)
-        if _file_hash(folder / name) != hashes.get(name):
-            raise CheckpointError("the file is not what was written", where=folder / name)
+    manifest = _read_manifest(folder)
     try:
         table = pd.read_csv(folder / FILES[2], sep="\t", dtype={"chrom": str})
         regions = RegionSet(
@@ -118,7 +112,45 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
         raise CheckpointError("the parts do not fit together", where=folder, got=error) from error
     if atlas.content_hash != manifest["atlas_hash"]:
         raise CheckpointError("the atlas is not what was written", where=folder)
-    return Bundle(network.to(device).eval(), atlas, calibration, manifest["provenance"])
+    card = folder / FILES[3]
+    return Bundle(
+        network.to(device).eval(), atlas, calibration, manifest["provenance"],
+        card.read_text() if card.exists() else "",
+    )  # fmt: skip
+
+
+def bundle_hash(folder: Path) -> str:
+    """Return the SHA-256 of a bundle's manifest, which holds those of all else."""
+    return _file_hash(folder / MANIFEST)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder that holds what it lists and nothing else."""
+    require_file(folder / MANIFEST)
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        version, hashes = manifest["format_version"], dict(manifest["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError("not a manifest", where=folder / MANIFEST, got=error) from error
+    if version not in _FILES_OF:
+        raise CheckpointError(
+            "another format version", where=folder, got=version,
+            expected=" or ".join(map(str, _FILES_OF)),
+        )  # fmt: skip
+    names = _FILES_OF[version]
+    if set(hashes) != set(names):
+        raise CheckpointError(
+            "the manifest lists other files", where=folder, got=", ".join(sorted(hashes)),
+            expected=", ".join(names),
+        )  # fmt: skip
+    odd = sorted({path.name for path in folder.iterdir()} - {MANIFEST, *names})
+    if odd:
+        raise CheckpointError("a file that does not belong there", where=folder, got=odd[0])
+    for name in names:
+        require_file(folder / name)
+        if (folder / name).is_symlink() or _file_hash(folder / name) != hashes[name]:
+            raise CheckpointError("the file is not what was written", where=folder / name)
+    return manifest
 
 
 def _file_hash(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
+from deconv.certainty import Certainty
 from deconv.counts import RegionCounts
 from deconv.metrics import PRESENT_FROM, evaluate_predictions
 from deconv.mixtures import MixingEngine
@@ -33,13 +35,38 @@ def draw_mixtures(engine: MixingEngine, n: int) -> RegionCounts:
 def score(
     result: Deconvolution, mixtures: RegionCounts, *, present_from: float = PRESENT_FROM
 ) -> dict[str, float]:
-    """Return the metrics of a result on mixtures of known proportions."""
-    return evaluate_predictions(
-        result.proportions,
-        true_proportions(result, mixtures),
-        call=result.call,
-        presence=result.presence,
+    """Return the metrics of a result on mixtures of known proportions.
+
+    A result that says how sure it is also has ``interval_coverage`` (the share of present
+    tissues whose 95 % interval holds the truth) and ``calibration_error``.
+    """
+    true = true_proportions(result, mixtures)
+    metrics = evaluate_predictions(
+        result.proportions, true, call=result.call, presence=result.presence,
         present_from=present_from,
+    )  # fmt: skip
+    sure, present = result.certainty, true >= present_from
+    if sure is not None and result.presence is not None:
+        metrics["interval_coverage"] = float(inside(sure, true)[present].mean())
+        metrics["calibration_error"] = calibration_error(result.presence, present)
+    return metrics
+
+
+def inside(sure: Certainty, true: Float[np.ndarray, "N T"]) -> Bool[np.ndarray, "N T"]:
+    """Return which intervals hold the truth."""
+    return np.asarray((sure.low - 1e-9 <= true) & (true <= sure.high + 1e-9))
+
+
+def calibration_error(
+    probability: Float[np.ndarray, "N T"], present: Bool[np.ndarray, "N T"]
+) -> float:
+    """Return the expected calibration error in ten bins (Naeini et al. 2015)."""
+    bins = np.clip((10 * probability).astype(int), 0, 9)
+    return float(
+        sum(
+            abs(present[bins == b].mean() - probability[bins == b].mean()) * (bins == b).mean()
+            for b in np.unique(bins)
+        )
     )
 
 

@@ -1,13 +1,60 @@
-"""The rules of promotion: pure functions from metrics to verdicts with reasons."""
+"""The rules of promotion: pure functions from what is known of a model to reasoned verdicts."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import yaml
+from pydantic import Field, ValidationError, model_validator
 
-_CHAMPION_METRIC = "test/mae"
+from deconv.benchmarks.bootstrap import Difference
+from deconv.configuration import Section
+from deconv.errors import ConfigError
+
+
+class Limit(Section):
+    """Inclusive bounds of a metric."""
+
+    min: float = float("-inf")
+    max: float = float("inf")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Limit":
+        if not self.min <= self.max or not self.model_fields_set:
+            raise ValueError("a limit needs min or max, with min <= max")
+        return self
+
+    def __str__(self) -> str:
+        """Return the bounds in words."""
+        words = (("at least", self.min), ("at most", self.max))
+        return " and ".join(f"{word} {value:g}" for word, value in words if abs(value) < 1e300)
+
+
+class ChampionRule(Section):
+    """What a challenger must show against the present production model."""
+
+    confidence: float = Field(gt=0.5, lt=1)
+    largest_tissue_loss: float = Field(gt=0, lt=1)
+
+
+class LineageRule(Section):
+    """What must be known of where a model comes from."""
+
+    tags: tuple[str, ...]
+    allow_changed_code: bool
+
+
+class Policy(Section):
+    """The rules, as a file states them; ``sha256`` is of its content."""
+
+    version: Literal[2]
+    metrics: dict[str, Limit] = Field(min_length=1)
+    champion: ChampionRule
+    lineage: LineageRule
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -19,28 +66,34 @@ class Verdict:
     reason: str
 
 
-def load_gates() -> dict[str, dict[str, float]]:
-    """Return the limits of each metric, from ``mlruns_config/gates.yaml``."""
-    text = (resources.files("mlruns_config") / "gates.yaml").read_text()
-    return dict(yaml.safe_load(text)["gates"])
+def load_policy(path: Path | None = None) -> Policy:
+    """Read the rules, by default those of ``mlruns_config/gates.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not a policy of this version.
+    """
+    source = path or resources.files("mlruns_config") / "gates.yaml"
+    try:
+        content = source.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        return Policy.model_validate({**yaml.safe_load(content), "sha256": sha256})
+    except (OSError, yaml.YAMLError, TypeError, ValidationError) as error:
+        raise ConfigError("not a promotion policy", where=source, got=error) from error
 
 
-def check_limits(
-    metrics: Mapping[str, float], gates: Mapping[str, Mapping[str, float]]
-) -> list[Verdict]:
+def check_limits(metrics: Mapping[str, float], limits: Mapping[str, Limit]) -> list[Verdict]:
     """Compare metrics with absolute limits; one that was not measured fails."""
     verdicts = []
-    for name, limit in gates.items():
-        low, high = limit.get("min", float("-inf")), limit.get("max", float("inf"))
-        bounds = " and ".join(
-            f"{word} {limit[key]:g}"
-            for key, word in (("min", "at least"), ("max", "at most"))
-            if key in limit
-        )
+    for name, limit in limits.items():
         value = metrics.get(name)
-        passed = value is not None and low <= value <= high
+        passed = value is not None and limit.min <= value <= limit.max
         got = "not measured" if value is None else f"{value:.4g}"
-        verdicts.append(Verdict(name, passed, f"{got}, {bounds} needed"))
+        if value is not None and not passed:
+            short = limit.min - value if value < limit.min else value - limit.max
+            got += f" (by {short:.2g})"
+        verdicts.append(Verdict(name, passed, f"{got}, {limit} needed"))
     return verdicts
 
 
@@ -50,22 +103,60 @@ def check_sparse(params: Mapping[str, Any]) -> Verdict:
     return Verdict("sparse", sparse, "two-stage" if sparse else "a single-stage model")
 
 
-def check_against_champion(
-    metrics: Mapping[str, float],
-    test_set: str | None,
-    champion: Mapping[str, float] | None,
-    champion_test_set: str | None,
+def check_lineage(
+    tags: Mapping[str, str], rule: LineageRule, *, allow_changed_code: bool = False
 ) -> Verdict:
-    """Require a lower error than the present production model's, on the same test set."""
-    rule = "better than production"
-    if champion is None:
-        return Verdict(rule, True, "there is no production model yet")
-    if test_set is None or test_set != champion_test_set:
-        return Verdict(
-            rule, False,
-            "production was tested on other mixtures (same data, seed and designs are needed)",
-        )  # fmt: skip
-    new, old = metrics.get(_CHAMPION_METRIC), champion.get(_CHAMPION_METRIC)
-    if new is None or old is None:
-        return Verdict(rule, False, f"{_CHAMPION_METRIC} was not measured")
-    return Verdict(rule, new < old, f"{_CHAMPION_METRIC} {new:.5f}, production has {old:.5f}")
+    """Require that data and code of a model are known, and that the code can be had again."""
+    missing = [name for name in rule.tags if tags.get(name, "unknown") == "unknown"]
+    if missing:
+        return Verdict("lineage", False, f"not known: {', '.join(missing)}")
+    changed = tags.get("git.dirty") == "true"
+    commit = tags.get("git.commit", "unknown")
+    code = f"release {tags['version.deconv']}" if commit == "unknown" else f"commit {commit[:12]}"
+    if changed and not (rule.allow_changed_code or allow_changed_code):
+        return Verdict("lineage", False, f"{code} with changes that were not committed")
+    return Verdict("lineage", True, code + (", changed (allowed)" if changed else ""))
+
+
+def check_leakage(trained_on: Collection[str] | None, tested_on: Collection[str] | None) -> Verdict:
+    """Require that no donor of the test was trained or validated on."""
+    if trained_on is None or tested_on is None:
+        whose = "the model" if trained_on is None else "the test"
+        return Verdict("donors", False, f"the donors of {whose} are not known")
+    shared = sorted(set(trained_on) & set(tested_on))
+    if shared:
+        names = ", ".join(shared[:3])
+        reason = f"{len(shared)} of {len(tested_on)} donors of the test were trained on: {names}"
+        return Verdict("donors", False, reason)
+    return Verdict("donors", True, f"none of the {len(tested_on)} donors of the test was trained on")
+
+
+def check_against_champion(difference: Difference | None, rule: ChampionRule) -> Verdict:
+    """Require a smaller mean absolute error than production's, with confidence.
+
+    Parameters
+    ----------
+    difference
+        Challenger's less champion's, on the same samples; its p-value is two-sided. None: there
+        is no champion.
+    """
+    name = "better than production"
+    if difference is None:
+        return Verdict(name, True, "there is no production model yet")
+    confidence = 1 - difference.p_value / 2 if difference.value < 0 else difference.p_value / 2
+    reason = (
+        f"mae {difference.value:+.3g} ({difference.low:+.3g} to {difference.high:+.3g}), better "
+        f"with confidence {confidence:.3f}, {rule.confidence:g} needed"
+    )
+    return Verdict(name, difference.value < 0 and confidence >= rule.confidence, reason)
+
+
+def check_tissues(losses: Mapping[str, float], rule: ChampionRule) -> Verdict:
+    """Require that no tissue's mean absolute error is much larger than production's."""
+    name = "no tissue much worse"
+    if not losses:
+        return Verdict(name, True, "there is no production model yet")
+    tissue = max(losses, key=lambda t: losses[t])
+    loss = losses[tissue]
+    reason = f"{tissue} has most: {loss:+.3g}, at most {rule.largest_tissue_loss:g} allowed"
+    return Verdict(name, loss <= rule.largest_tissue_loss, reason)

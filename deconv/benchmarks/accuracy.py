@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 
 from deconv.atlas import Atlas
@@ -16,7 +16,7 @@ from deconv.baselines import apply_threshold, baselines, best_threshold
 from deconv.benchmarks.bootstrap import bootstrap_intervals
 from deconv.benchmarks.scenarios import BACKGROUND, Scenario
 from deconv.counts import RegionCounts
-from deconv.evaluate import score, true_proportions
+from deconv.evaluate import inside, score, true_proportions
 from deconv.inference import BATCH_SIZE
 from deconv.metrics import PRESENT_FROM, limit_of_detection
 from deconv.posterior import refit_called
@@ -108,31 +108,17 @@ def _row(
 
 
 def _certainty_metrics(result: Deconvolution, true: Float[np.ndarray, "N T"]) -> Row:
-    sure, present = result.certainty, true >= PRESENT_FROM
+    """Return what `score` does not already say of certainty."""
+    sure, present, absent = result.certainty, true >= PRESENT_FROM, true == 0
     assert sure is not None
-    assert result.presence is not None
-    inside = (sure.low - 1e-9 <= true) & (true <= sure.high + 1e-9)
     return {
-        "interval_coverage": float(inside[present].mean()),
-        "interval_coverage_absent": float(inside[true == 0].mean()) if (true == 0).any() else None,
+        "interval_coverage_absent": (
+            float(inside(sure, true)[absent].mean()) if absent.any() else None
+        ),
         "interval_width": float((sure.high - sure.low)[present].mean()),
-        "calibration_error": calibration_error(result.presence, present),
         "not_assessable": float((~result.call & ~sure.assessable).mean()),
         "out_of_atlas": float(sure.out_of_atlas.mean()),
     }
-
-
-def calibration_error(
-    probability: Float[np.ndarray, "N T"], present: Bool[np.ndarray, "N T"]
-) -> float:
-    """Return the expected calibration error in ten bins (Naeini et al. 2015)."""
-    bins = np.clip((10 * probability).astype(int), 0, 9)
-    return float(
-        sum(
-            abs(present[bins == b].mean() - probability[bins == b].mean()) * (bins == b).mean()
-            for b in np.unique(bins)
-        )
-    )
 
 
 def _limits(result: Deconvolution, true: Float[np.ndarray, "N T"]) -> Row:

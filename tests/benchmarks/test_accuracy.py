@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from deconv.benchmarks.accuracy import NETWORK, ORACLE, calibration_error, margin
+from deconv.benchmarks.accuracy import NETWORK, ORACLE, margin
+from deconv.evaluate import calibration_error
 from deconv.benchmarks.bootstrap import bootstrap_intervals
 from deconv.benchmarks.scenarios import (
     BATCH_SHIFT,

@@ -1,0 +1,176 @@
+"""One at a time: a lease in the registry itself, for people on different machines.
+
+A registry has no locks, but it numbers the versions of a model without gaps or doubles,
+whoever asks at once. So each who wants to move an alias draws a ticket, a version of a
+registered model of its own, and the lowest ticket that is open holds the lease (Lamport's
+bakery). A holder that died is passed over, at once if it ran on this machine, else when its
+ticket has expired. The tickets stay: they are the record of who wanted what, when, and what
+became of it.
+"""
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.time import get_current_time_millis
+
+from deconv.errors import DeconvError
+
+SECONDS = 120.0
+"""How long a ticket lasts without renewal; clocks may differ by much less than this."""
+_PAUSE = 0.5
+_STATE, _EXPIRES, _PROCESS = "state", "expires", "process"
+
+
+class LeaseError(DeconvError):
+    """The lease was not had, or was lost."""
+
+
+@dataclass
+class Lease:
+    """A ticket that holds the lease, until it expires."""
+
+    client: MlflowClient
+    book: str
+    number: str
+    until: float  # on the monotonic clock
+
+    def require(self, seconds: float = 20.0) -> None:
+        """Renew the lease for another step that takes at most so long.
+
+        Raises
+        ------
+        LeaseError
+            If it may have expired: another may hold it by now.
+        """
+        if time.monotonic() + seconds > self.until:
+            raise LeaseError(
+                "the lease on the aliases has expired", where=f"{self.book} {self.number}",
+                expected="the same command again",
+            )  # fmt: skip
+        self.until = _renew(self.client, self.book, self.number)
+
+    def note(self, tags: Mapping[str, str]) -> None:
+        """Write on the ticket what is being done."""
+        for name, value in tags.items():
+            self.client.set_model_version_tag(self.book, self.number, name, value)
+
+
+@contextmanager
+def held(
+    client: MlflowClient, book: str, *, source: str, why: str, patience: float = 600.0
+) -> Iterator[Lease]:
+    """Hold the lease for a block.
+
+    Parameters
+    ----------
+    book
+        Registered model whose versions are the tickets.
+    source
+        URI that a version needs: that of the model concerned.
+    why
+        What is to be done, for those who wait and for the record.
+    patience
+        Seconds to wait for others.
+
+    Raises
+    ------
+    LeaseError
+        If others hold it for so long.
+    """
+    number = _draw(client, book, source, why)
+    try:
+        until = _wait(client, book, number, time.monotonic() + patience)
+        yield Lease(client, book, number, until)
+    finally:
+        # What went wrong matters more; a ticket that stays open expires.
+        with suppress(MlflowException):
+            client.set_model_version_tag(book, number, _STATE, "closed")
+
+
+def _draw(client: MlflowClient, book: str, source: str, why: str) -> str:
+    with unless_there():
+        client.create_registered_model(
+            book, description="Who moved the aliases, when, and why. Do not delete."
+        )
+    tags = {
+        _STATE: "open",
+        _EXPIRES: str(get_current_time_millis() + int(1000 * SECONDS)),
+        _PROCESS: _process(os.getpid()),
+        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "why": why,
+    }
+    return str(client.create_model_version(book, source, tags=tags).version)
+
+
+@contextmanager
+def unless_there() -> Iterator[None]:
+    """Pass over that something exists already."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _wait(client: MlflowClient, book: str, number: str, deadline: float) -> float:
+    """Return until when the lease holds, on the monotonic clock."""
+    while True:
+        until = _renew(client, book, number)
+        before = [t for t in open_tickets(client, book) if int(t.version) < int(number)]
+        if not before:
+            return until
+        if time.monotonic() > deadline:
+            first = min(before, key=lambda t: int(t.version))
+            raise LeaseError(
+                "others are moving the aliases", where=f"{book} {first.version}",
+                got=f"{first.tags.get('who')}: {first.tags.get('why')}", expected="a try later",
+            )  # fmt: skip
+        time.sleep(_PAUSE)
+
+
+def _renew(client: MlflowClient, book: str, number: str) -> float:
+    begin = time.monotonic()
+    expires = get_current_time_millis() + int(1000 * SECONDS)
+    client.set_model_version_tag(book, number, _EXPIRES, str(expires))
+    return begin + SECONDS
+
+
+def open_tickets(client: MlflowClient, book: str) -> list[ModelVersion]:
+    """Return the tickets whose holders are at work or wait, as far as one can know."""
+    now = get_current_time_millis()
+    found = client.search_model_versions(f"name = '{book}' and tags.{_STATE} = 'open'")
+    return [t for t in found if int(t.tags.get(_EXPIRES, "0")) > now and not _is_dead(t)]
+
+
+def _is_dead(ticket: ModelVersion) -> bool:
+    """Whether the ticket's process was one of this machine and is no more."""
+    process = ticket.tags.get(_PROCESS, "")
+    host, _, rest = process.partition("/")
+    if host != _host() or not rest:
+        return False
+    return _process(int(rest.split("/")[0])) != process
+
+
+def _process(number: int) -> str:
+    """Return machine, number and start of a process; without a start if it is not running."""
+    try:
+        # The name in parentheses may hold spaces; the start is the 20th word after it.
+        status = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return f"{_host()}/{number}"
+    return f"{_host()}/{number}/{status[19]}"
+
+
+def _host() -> str:
+    """Return what tells this machine, as booted now, from others."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text().strip() if boot.exists() else socket.gethostname()

@@ -1,0 +1,242 @@
+"""Promotion: only a model that met every rule becomes `production`, one at a time.
+
+What can be judged alone is judged first. Then, holding the lease, the model is compared
+with whatever is production at that moment, so that of two who promote at once the second
+meets the first.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from deconv.bundle import Bundle, bundle_hash, read_bundle
+from deconv.counts import RegionCounts
+from deconv.errors import CheckpointError, ConfigError, MismatchError
+from experiments.gates import (
+    Policy,
+    Verdict,
+    check_against_champion,
+    check_leakage,
+    check_limits,
+    check_lineage,
+    check_sparse,
+    check_tissues,
+    load_policy,
+)
+from experiments.lease import Lease, held
+from experiments.moves import QUALIFIED, alias, finish_interrupted, move_production, now
+from experiments.names import BOOK, MODEL_NAME, PREVIOUS, PRODUCTION
+from experiments.referee import Examined, against, examine, recorded
+from experiments.registry import fetch_model, finished_run, model_uri, register
+
+BUNDLE_HASH = "bundle.sha256"
+_MAX_TAG = 4900  # characters; MLflow takes 5,000
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a candidate: its version, None if none was registered.
+
+    ``promoted`` says whether `production` names this model now.
+    """
+
+    run_id: str
+    verdicts: list[Verdict]
+    version: str | None
+    promoted: bool
+    replaced: str | None = None
+
+
+def promote(
+    run_id: str,
+    *,
+    benchmark: RegionCounts | None = None,
+    policy: Policy | None = None,
+    allow_changed_code: bool = False,
+    dry_run: bool = False,
+    why: str = "",
+) -> Decision:
+    """Register a run's sparse model, and make it `production` if it meets every rule.
+
+    The version replaced keeps the alias `previous`.
+
+    Parameters
+    ----------
+    benchmark
+        Samples of known proportions that challenger and champion answer anew; by default
+        their runs' own test mixtures decide, which must be the same.
+    dry_run
+        Decide, but change nothing in the registry.
+
+    Raises
+    ------
+    ConfigError
+        If the run is not finished or has no model.
+    CheckpointError
+        If the model is damaged.
+    LeaseError
+        If others hold the lease for too long.
+    """
+    client, policy = MlflowClient(), policy or load_policy()
+    run = finished_run(client, run_id)
+    sparse = check_sparse(run.data.params)
+    if not sparse.passed:
+        return Decision(run_id, [sparse], None, False)
+    folder = fetch_model(model_uri(run))
+    bundle = read_bundle(folder)
+    alone, examined = _judge(run, bundle, policy, benchmark, allow_changed_code)
+    verdicts = [sparse, *alone]
+    if dry_run:
+        return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
+                        None, False)  # fmt: skip
+    version = register(client, run, bundle, {BUNDLE_HASH: bundle_hash(folder)})
+    if not all(verdict.passed for verdict in verdicts):
+        _note(client, version, policy, verdicts, why, qualified=False)
+        return Decision(run_id, verdicts, version, False)
+    source = client.get_model_version(MODEL_NAME, version).source
+    with held(client, BOOK, source=source, why=f"promote version {version}") as lease:
+        finish_interrupted(client, lease)
+        verdicts += _compare(client, run, examined, policy, benchmark)
+        passed = all(verdict.passed for verdict in verdicts)
+        _note(client, version, policy, verdicts, why, qualified=passed)
+        if not passed:
+            return Decision(run_id, verdicts, version, False)
+        replaced = None
+        if alias(client, PRODUCTION) != version:
+            verify(client, version)
+            replaced = move_production(client, lease, version)
+    return Decision(run_id, verdicts, version, True, replaced)
+
+
+def rollback(*, why: str = "") -> tuple[str, str]:
+    """Make `previous` production again, and production `previous`; return both versions.
+
+    Raises
+    ------
+    ConfigError
+        If there is no previous version, or it did not meet the rules when it was promoted.
+    CheckpointError
+        If its files are not those that were promoted.
+    """
+    client = MlflowClient()
+    source = _source(client)
+    with held(client, BOOK, source=source, why=why or "roll back") as lease:
+        finish_interrupted(client, lease)
+        present, previous = alias(client, PRODUCTION), alias(client, PREVIOUS)
+        if present is None or previous in (None, present):
+            raise ConfigError(
+                "nothing to roll back to", where=MODEL_NAME,
+                got=f"{PRODUCTION} {present}, {PREVIOUS} {previous}",
+            )  # fmt: skip
+        assert previous is not None
+        verify(client, previous)
+        move_production(client, lease, previous)
+    return previous, present
+
+
+def verify(client: MlflowClient, version: str) -> Bundle:
+    """Fetch a version as a user would, and check that it is complete and the one registered.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not.
+    """
+    expected = client.get_model_version(MODEL_NAME, version).tags.get(BUNDLE_HASH)
+    folder = fetch_model(f"models:/{MODEL_NAME}/{version}")
+    bundle = read_bundle(folder)
+    if bundle_hash(folder) != expected:
+        raise CheckpointError(
+            "the files are not those that were registered", where=f"{MODEL_NAME} {version}",
+            got=bundle_hash(folder), expected=expected,
+        )  # fmt: skip
+    return bundle
+
+
+def _judge(
+    run: Run,
+    bundle: Bundle,
+    policy: Policy,
+    benchmark: RegionCounts | None,
+    allow_changed_code: bool,
+) -> tuple[list[Verdict], Examined | None]:
+    """Return what can be said without a champion, and what the model answered."""
+    lineage = check_lineage(
+        run.data.tags, policy.lineage, allow_changed_code=allow_changed_code
+    )
+    try:
+        examined = recorded(run, bundle) if benchmark is None else examine(bundle, benchmark)
+    except MismatchError as error:
+        limits = check_limits(run.data.metrics, policy.metrics)
+        return [lineage, *limits, Verdict("test", False, str(error))], None
+    donors = bundle.provenance.get("donors", {})
+    seen = None
+    if donors:
+        seen = [donor for part in ("train", "validation") for donor in donors.get(part, ())]
+    metrics = {**run.data.metrics, **examined.metrics}
+    limits = check_limits(metrics, policy.metrics)
+    return [lineage, check_leakage(seen, examined.donors), *limits], examined
+
+
+def _compare(
+    client: MlflowClient,
+    run: Run,
+    examined: Examined | None,
+    policy: Policy,
+    benchmark: RegionCounts | None,
+) -> list[Verdict]:
+    """Return the verdicts against whatever is production now; none against itself."""
+    rule, version = policy.champion, alias(client, PRODUCTION)
+    if version is None:
+        return [check_against_champion(None, rule), check_tissues({}, rule)]
+    champion = client.get_run(str(client.get_model_version(MODEL_NAME, version).run_id))
+    if champion.info.run_id == run.info.run_id:
+        return []
+    name = "better than production"
+    if examined is None:
+        return [Verdict(name, False, "the model was not examined")]
+    try:
+        bundle = verify(client, version)
+        theirs = (
+            recorded(champion, bundle) if benchmark is None else examine(bundle, benchmark)
+        )
+        difference, losses = against(examined, theirs)
+    except MismatchError as error:
+        return [Verdict(name, False, str(error))]
+    return [check_against_champion(difference, rule), check_tissues(losses, rule)]
+
+
+def _note(
+    client: MlflowClient,
+    version: str,
+    policy: Policy,
+    verdicts: list[Verdict],
+    why: str,
+    *,
+    qualified: bool,
+) -> None:
+    """Write on the version how it was judged, for the registry's own pages."""
+    failed = [f"{v.rule}: {v.reason}" for v in verdicts if not v.passed]
+    table = json.dumps([[v.rule, v.passed, v.reason] for v in verdicts])
+    tags = {
+        "decided.at": now(),
+        "decided.by": os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown",
+        "decided.why": why,
+        "gates.sha256": policy.sha256,
+        "verdicts": table[:_MAX_TAG],
+        "refused": "; ".join(failed)[:_MAX_TAG],
+    }
+    if qualified:
+        tags[QUALIFIED] = tags["decided.at"]
+    for name, value in tags.items():
+        client.set_model_version_tag(MODEL_NAME, version, name, value)
+
+
+def _source(client: MlflowClient) -> str:
+    version = alias(client, PRODUCTION)
+    if version is None:
+        raise ConfigError("there is no production model", where=MODEL_NAME)
+    return str(client.get_model_version(MODEL_NAME, version).source)
