@@ -65,10 +65,11 @@ class DataConfig(Section):
 
 
 class OutputConfig(Section):
-    """Where runs are kept and how they are named in MLflow."""
+    """Where runs are kept and how they are named in MLflow; the study that they belong to."""
 
     directory: str = "runs"
     experiment: str = "sparse-deconvolution"
+    study: str | None = None
     tensorboard: bool = False
 
 

@@ -21,6 +21,7 @@ from deconv.predictor import NetworkMethod, interpret
 from deconv.prefetch import prefetch
 from deconv.train import Metrics, Record, TrainState, train
 from experiments.data import RunData
+from experiments.labels import result_tags
 from experiments.prepare import PreparedRun
 from experiments.registry import log_bundle
 from experiments.results import evaluate_run, write_results
@@ -184,6 +185,7 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
         )
     tracked.send()
     tracked.log_summary(metrics, step=best.epoch)
+    tracked.set_tags(result_tags(config, data.atlas, metrics))
     tracked.log_files(folder.path, folder.artifacts())
     log_bundle(tracked, bundle, step=best.epoch)
     return RunResult(tracked.run_id, folder.path, metrics, tracked.seconds)

@@ -22,6 +22,7 @@ from deconv.files import write_text
 from deconv.train import Metrics
 from experiments.config import RunConfig, validate_config
 from experiments.data import RunData
+from experiments.labels import run_params, run_tags
 from experiments.provenance import code_tags, machine_tags
 from experiments.spool import MetricSpool
 from experiments.tracking import TrackedRun, TrackingError, create_run, dataset_input, reopen_run
@@ -103,7 +104,7 @@ class RunFolder:
             run_id = create_run(
                 self.path.name,
                 config.output.experiment,
-                params={k: v for k, v in config.flat().items() if not k.startswith("output.")},
+                params=run_params(config),
                 tags=self._tags(config, data, dtype),
                 datasets=[
                     dataset_input(name, counts, context=name, source=str(config.data.path))
@@ -122,7 +123,7 @@ class RunFolder:
         return {
             **code_tags(),
             **machine_tags(),
-            "sparse": str(config.model.use_two_stage).lower(),
+            **run_tags(config, self.path.name, data.atlas),
             "designs": ",".join(config.data.mixtures.designs),
             "data.sha256": data.pure.content_hash,
             "atlas.sha256": data.atlas.content_hash,
