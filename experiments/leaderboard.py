@@ -93,7 +93,7 @@ def leaderboard_table(rows: Sequence[Row], metric: str) -> tuple[Table, str]:
     columns = list(dict.fromkeys((metric, *TEST)))
     table = Table(title=f"{len(rows)} runs by {metric}", title_justify="left")
     table.add_column("", justify="right")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=12)
     shown = [tag for tag in TAGS if any(tag in row.tags for row in rows)]
     for tag in shown:
         table.add_column(tag)
@@ -104,7 +104,17 @@ def leaderboard_table(rows: Sequence[Row], metric: str) -> tuple[Table, str]:
     letters = _letters(rows)
     if len(letters) > 1:
         table.add_column("tested on")
-    best = {c: best_of(c, [row.metrics.get(c) for row in rows]) for c in columns}
+    comparable = [row.test_set == rows[0].test_set for row in rows]
+    best = {
+        column: best_of(
+            column,
+            [
+                row.metrics.get(column) if same or column not in TEST else None
+                for row, same in zip(rows, comparable, strict=True)
+            ],
+        )
+        for column in columns
+    }
     for i, row in enumerate(rows):
         cells = [str(i + 1), escape(row.name), *(escape(row.tags.get(t, "")) for t in shown)]
         for column in columns:
@@ -117,7 +127,8 @@ def leaderboard_table(rows: Sequence[Row], metric: str) -> tuple[Table, str]:
         table.add_row(*cells)
     note = "Bold: best of the column. Below a value: its 95 % interval."
     if len(letters) > 1:
-        note += " Test figures compare among runs tested on the same set (same letter) only."
+        note += " Test figures compare among runs tested on the same set (same letter) only, of "
+        note += "which the best is of set a."
     return table, note
 
 

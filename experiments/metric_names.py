@@ -68,4 +68,4 @@ def show_interval(metric: str, interval: tuple[float, float] | None) -> str:
     if interval is None:
         return ""
     low, high = (show(metric, value).removesuffix(" %") for value in interval)
-    return f"{low} to {high}"
+    return f"{low}\N{EN DASH}{high}"

@@ -115,15 +115,47 @@ def test_digest(run: Run) -> tuple[str, str] | None:
     return None
 
 
+def run_artifact(run: Run, name: str, into: Path) -> Path | None:
+    """Fetch a file of a run into a folder; None if the run has no such file.
+
+    Raises
+    ------
+    TrackingError
+        If the store of artifacts cannot be reached.
+    """
+    with reading("cannot fetch a file of the run"):
+        parent = Path(name).parent.as_posix()
+        listed = MlflowClient().list_artifacts(run.info.run_id, None if parent == "." else parent)
+        if name not in {item.path for item in listed}:
+            return None
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                run_id=run.info.run_id, artifact_path=name, dst_path=str(into)
+            )
+        )
+
+
 def _run_of_folder(client: MlflowClient, folder: Path) -> Run:
-    file = folder / "run.json"
-    try:
-        run_id = json.loads(file.read_text()).get("run_id")
-    except FileNotFoundError:
-        run_id = None
-    except ValueError as error:
-        raise InputError("not a run's record", where=file, got=error) from error
-    if run_id is None:
+    run_ids = _sent_as(folder)
+    if not run_ids:
         raise ConfigError("the run is not in MLflow yet", where=folder, expected="deconv sync")
     with reading("cannot read the run", expected="the store in which it was logged"):
-        return client.get_run(str(run_id))
+        return client.get_run(run_ids[0])
+
+
+def _sent_as(folder: Path) -> list[str]:
+    """Return the ids under which a run's folder was logged, that in the present store first."""
+    ids = []
+    for name in ("run.json", "sent.json"):
+        file = folder / name
+        try:
+            content = json.loads(file.read_text())
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            raise InputError("not a run's record", where=file, got=error) from error
+        uri = mlflow.get_tracking_uri().removeprefix("sqlite:///")
+        stores = [v for v in content.values() if isinstance(v, dict)]
+        here = [v for k, v in content.items() if isinstance(v, dict) and k.endswith(uri)]
+        ids += [part["run_id"] for part in (content, *here, *stores) if part.get("run_id")]
+    return ids

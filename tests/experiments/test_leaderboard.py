@@ -63,7 +63,7 @@ def test_table_marks_test_sets_that_do_not_compare(runs, deconv, monkeypatch):
     assert "same set (same letter) only" in output
     low, high = (runs["cfdna"].metrics[f"test/interval/mae_{end}"] for end in ("low", "high"))
     assert low < runs["cfdna"].metrics["test/mae"] < high
-    assert f"{100 * low:.3f} to {100 * high:.3f}" in output
+    assert f"{100 * low:.3f}\N{EN DASH}{100 * high:.3f}" in output
     _, output, _ = deconv("leaderboard", "--phase", "2")
     assert "tested on" not in output
     assert deconv("leaderboard", "--phase", "1")[1] == "no finished runs match\n"
