@@ -1,7 +1,6 @@
 """`deconv benchmark accuracy`: trained networks beside every baseline, in every scenario."""
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from mlflow.entities import Metric
-from mlflow.tracking import MlflowClient
 
 from deconv.atlas import build_atlas
 from deconv.benchmarks.accuracy import Row, compare, margin
@@ -26,7 +23,9 @@ from deconv.store import write_h5ad
 from deconv.stored import read_h5ad
 from experiments.config import load_config
 from experiments.launch import train_and_report
-from experiments.tracking import create_run, tracking_errors
+from experiments.lineage import run_line
+from experiments.spool import SPOOL, Spool
+from experiments.sync import Outbox
 
 CONFIG, EXPERIMENT = "accuracy", "benchmark-accuracy"
 N_DONORS, DEPTH = 7, 240.0
@@ -178,18 +177,18 @@ class _Arena:
 
 def _log(rows: Sequence[Row]) -> None:
     """Make each row an MLflow run: facts as parameters, figures as metrics."""
-    client, now = MlflowClient(), int(time.time() * 1000)
     for row in rows:
-        facts = {k: v for k, v in row.items() if k in FACTS or isinstance(v, str)}
-        name = f"{row['scenario']}-{row['method']}-{row['seed']}"
-        run_id = create_run(
-            name, EXPERIMENT, params=facts, tags={"kind": "benchmark"}, datasets=[]
-        )
-        figures = [
-            Metric(f"test/{k}", float(v), now, 0)
+        facts = {k: str(v) for k, v in row.items() if k in FACTS or isinstance(v, str)}
+        figures = {
+            f"test/{k}": float(v)
             for k, v in row.items()
             if k not in facts and isinstance(v, float | int)
-        ]
-        with tracking_errors("cannot log a benchmark"):
-            client.log_batch(run_id, metrics=figures)
-            client.set_terminated(run_id)
+        }
+        name = f"{row['scenario']}-{row['method']}-{row['seed']}"
+        with TemporaryDirectory() as folder:
+            spool = Spool(Path(folder) / SPOOL)
+            spool.append("run", **run_line(name, EXPERIMENT, {"kind": "benchmark"}))
+            spool.append("params", params=facts)
+            spool.append("summary", step=0, metrics=figures)
+            spool.append("status", status="FINISHED")
+            Outbox(Path(folder), spool.entries).send()

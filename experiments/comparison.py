@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from deconv.benchmarks.bootstrap import (
     BOOTSTRAPPED,
@@ -24,7 +23,8 @@ from deconv.benchmarks.bootstrap import (
 from deconv.errors import ConfigError
 from deconv.metrics import PRESENT_FROM
 from experiments.metric_names import base_name
-from experiments.reading import find_run, reading, run_artifact, test_digest
+from experiments.reading import find_run, open_store, run_artifact, test_digest
+from experiments.store import tracking_errors
 
 MAX_RUNS = 12
 STATS = "summary_stats.csv"
@@ -128,10 +128,10 @@ def read_curves(sides: Sequence[Side]) -> dict[str, dict[str, Curve]]:
     TrackingError
         If the store cannot be reached.
     """
-    client, curves = MlflowClient(), {}
+    client, curves = open_store(), {}
     for side in sides:
         names = [f"{part}/{name}" for name in CURVES for part in ("train", "val")]
-        with reading("cannot read the curves of the run"):
+        with tracking_errors("cannot read the curves of the run"):
             curves[side.letter] = {
                 name: sorted(
                     (point.step, point.value)

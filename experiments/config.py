@@ -18,6 +18,7 @@ from deconv.model import ModelConfig
 from deconv.regions import UNKNOWN_BUILD
 from deconv.schedule import OptimizerConfig, SchedulerConfig
 from deconv.train import TrainingConfig
+from experiments.alerts import AlertConfig
 
 
 class DilutionConfig(Section):
@@ -65,12 +66,20 @@ class DataConfig(Section):
 
 
 class OutputConfig(Section):
-    """Where runs are kept and how they are named in MLflow; the study that they belong to."""
+    """Where runs are kept and how they are named in MLflow.
+
+    ``study`` is the name of the study that the run belongs to; ``wait_for_server`` how many
+    seconds the end of a run waits for a tracking server that is away; ``parent_run`` the MLflow
+    id of the run that this one is shown under.
+    """
 
     directory: str = "runs"
     experiment: str = "sparse-deconvolution"
     study: str | None = None
     tensorboard: bool = False
+    wait_for_server: float = Field(10.0, ge=0)
+    parent_run: str | None = None
+    alerts: AlertConfig = AlertConfig()
 
 
 class RunConfig(Section):

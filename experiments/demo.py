@@ -20,6 +20,7 @@ from experiments.console import results_table, verdict_table
 from experiments.launch import train_and_report
 from experiments.predict import load_model, predict_files, write_prediction
 from experiments.registry import MODEL_NAME, PRODUCTION, promote
+from experiments.rundir import run_id_of
 
 N_REGIONS, N_DONORS, DEPTH, SEED = 8_000, 7, 240.0, 1
 N_PATIENTS = 8
@@ -37,15 +38,16 @@ def run_demo(folder: Path) -> None:
     console.rule("2. train the two-stage network, tracked in MLflow")
     overrides = [f"output.directory={folder / 'runs'}"]
     result = train_and_report("demo", data=str(atlas_path), overrides=overrides)
-    console.print(f"run {result.run_id}", highlight=False)
+    run_id = run_id_of(str(result.folder), str(result.folder.parent))
+    console.print(f"run {run_id}", highlight=False)
 
     console.rule("3. promote")
-    decision = promote(result.run_id)
+    decision = promote(run_id)
     model = f"models:/{MODEL_NAME}@{PRODUCTION}"
     if not decision.promoted:
         model = f"models:/{MODEL_NAME}/{decision.version}"
         console.print(f"{PRODUCTION} stays as it was; going on with the new version")
-    console.print(f"{model} is run {result.run_id}", highlight=False)
+    console.print(f"{model} is run {run_id}", highlight=False)
 
     console.rule("4. predict patients with the model from the registry")
     patients = make_patients(atlas_path)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,7 +21,8 @@ from experiments.metric_names import (
     show_interval,
     smaller_is_better,
 )
-from experiments.reading import EXPERIMENT, experiment_ids, quoted, reading, test_digest
+from experiments.reading import EXPERIMENT, experiment_ids, open_store, quoted, test_digest
+from experiments.store import tracking_errors
 
 DEFAULT_METRIC = "best/val/mae"
 TEST = tuple(f"test/{name}" for name in HEADLINE)
@@ -73,8 +73,8 @@ def leaderboard(
             expected="one whose name ends in mae, presence_f1, spurious_mass, loss, ...",
         )  # fmt: skip
     wanted = [f"tags.`{name}` = {quoted(value)}" for name, value in (tags or {}).items()]
-    with reading("cannot read the runs"):
-        runs = MlflowClient().search_runs(
+    with tracking_errors("cannot read the runs"):
+        runs = open_store().search_runs(
             experiment_ids(experiments),
             filter_string=" AND ".join(["attributes.status = 'FINISHED'", *wanted]),
             order_by=[f"metrics.`{metric}` {'ASC' if smaller else 'DESC'}"],

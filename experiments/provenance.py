@@ -3,11 +3,14 @@
 import getpass
 import os
 import platform
+import shutil
 import socket
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+_PACKAGES = ("deconv", "experiments", "tuning", "mlruns_config", "pyproject.toml")
 _LIBRARIES = ("torch", "numpy", "mlflow", "anndata", "scipy")
 
 
@@ -47,11 +50,38 @@ def machine_tags() -> dict[str, str]:
     return tags
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def code_diff() -> str:
+    """Return how the code differs from its commit, new files included; "" if it does not.
+
+    ``git apply`` takes it.
+    """
+    package = Path(__file__).parent
+    root = _git(package, "rev-parse", "--show-toplevel")
+    if code_tags()["git.commit"] == "unknown" or root is None:
+        return ""
+    top, paths = Path(root), [name for name in _PACKAGES if (Path(root) / name).exists()]
+    index = Path(_git(top, "rev-parse", "--git-path", "index") or "")
+    with TemporaryDirectory() as folder:
+        # In an index of its own, new files can be added without touching the user's.
+        own = Path(shutil.copy(top / index, Path(folder) / "index"))
+        _git(top, "add", "--intent-to-add", "--", *paths, index=own)
+        found = _git(top, "diff", "HEAD", "--", *paths, index=own)
+    return f"{found}\n" if found else ""
+
+
+def environment() -> str:
+    """Return every installed distribution with its version, as ``pip install -r`` reads it."""
+    found = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
+
+
+def _git(folder: Path, *arguments: str, index: Path | None = None) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-        )
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True,
+            errors="replace",
+            env=None if index is None else {**os.environ, "GIT_INDEX_FILE": str(index)},
+        )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return None  # no git here, or not a checkout
-    return done.stdout.strip()
+    return done.stdout.rstrip("\n")

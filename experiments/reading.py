@@ -4,33 +4,32 @@ Nothing here imports torch: a question about ten thousand runs is answered in th
 loading it would take.
 """
 
-import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from deconv.errors import ConfigError, InputError
+from deconv.errors import ConfigError
+from experiments.store import store_name, tracking_errors
+from experiments.sync import known_run_ids
 
 DIRECTORY, EXPERIMENT = "runs", "sparse-deconvolution"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
-@contextmanager
-def reading(what: str, *, expected: str | None = None) -> Iterator[None]:
-    """Turn the errors of MLflow and of the way to it into a `TrackingError`."""
-    try:
-        yield
-    except (MlflowException, OSError):
-        from experiments.tracking import tracking_errors  # imports torch
+def open_store() -> MlflowClient:
+    """Return a client of the tracking store.
 
-        with tracking_errors(what, expected=expected):
-            raise
+    Raises
+    ------
+    TrackingError
+        If it cannot be opened.
+    """
+    with tracking_errors("cannot open the tracking store"):
+        return MlflowClient()
 
 
 def find_run(run: str, directory: str = DIRECTORY) -> Run:
@@ -43,14 +42,14 @@ def find_run(run: str, directory: str = DIRECTORY) -> Run:
     TrackingError
         If the store cannot be reached or does not have it.
     """
-    client = MlflowClient()
+    client = open_store()
     for folder in (Path(run), Path(directory) / run):
         if (folder / "config.yaml").is_file():
             return _run_of_folder(client, folder)
     if _RUN_ID.fullmatch(run):
-        with reading("cannot read the run"):
+        with tracking_errors("cannot read the run"):
             return client.get_run(run)
-    with reading("cannot look for the run"):
+    with tracking_errors("cannot look for the run"):
         everywhere = [e.experiment_id for e in client.search_experiments()]
         named = client.search_runs(
             everywhere, f"attributes.run_name = {quoted(run)}", max_results=10
@@ -61,7 +60,7 @@ def find_run(run: str, directory: str = DIRECTORY) -> Run:
         ids = ", ".join(r.info.run_id for r in named)
         raise ConfigError("several runs have this name", got=run, expected=f"one of {ids}")
     raise ConfigError(
-        "no such run", where=mlflow.get_tracking_uri(), got=run,
+        "no such run", where=store_name(), got=run,
         expected=f"a run's folder, its name (in {directory} or in MLflow), or its MLflow id",
     )  # fmt: skip
 
@@ -76,13 +75,13 @@ def experiment_ids(names: Sequence[str]) -> list[str]:
     TrackingError
         If the store cannot be reached.
     """
-    client = MlflowClient()
-    with reading("cannot read the experiments"):
+    client = open_store()
+    with tracking_errors("cannot read the experiments"):
         known = {e.name: e.experiment_id for e in client.search_experiments()}
     for name in names:
         if name not in known:
             raise ConfigError(
-                "no such experiment", where=mlflow.get_tracking_uri(), got=name,
+                "no such experiment", where=store_name(), got=name,
                 expected=", ".join(sorted(known)),
             )  # fmt: skip
     return [known[name] for name in names]
@@ -123,9 +122,9 @@ def run_artifact(run: Run, name: str, into: Path) -> Path | None:
     TrackingError
         If the store of artifacts cannot be reached.
     """
-    with reading("cannot fetch a file of the run"):
+    with tracking_errors("cannot fetch a file of the run"):
         parent = Path(name).parent.as_posix()
-        listed = MlflowClient().list_artifacts(run.info.run_id, None if parent == "." else parent)
+        listed = open_store().list_artifacts(run.info.run_id, None if parent == "." else parent)
         if name not in {item.path for item in listed}:
             return None
         return Path(
@@ -136,26 +135,9 @@ def run_artifact(run: Run, name: str, into: Path) -> Path | None:
 
 
 def _run_of_folder(client: MlflowClient, folder: Path) -> Run:
-    run_ids = _sent_as(folder)
-    if not run_ids:
-        raise ConfigError("the run is not in MLflow yet", where=folder, expected="deconv sync")
-    with reading("cannot read the run", expected="the store in which it was logged"):
-        return client.get_run(run_ids[0])
-
-
-def _sent_as(folder: Path) -> list[str]:
-    """Return the ids under which a run's folder was logged, that in the present store first."""
-    ids = []
-    for name in ("run.json", "sent.json"):
-        file = folder / name
-        try:
-            content = json.loads(file.read_text())
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            raise InputError("not a run's record", where=file, got=error) from error
-        uri = mlflow.get_tracking_uri().removeprefix("sqlite:///")
-        stores = [v for v in content.values() if isinstance(v, dict)]
-        here = [v for k, v in content.items() if isinstance(v, dict) and k.endswith(uri)]
-        ids += [part["run_id"] for part in (content, *here, *stores) if part.get("run_id")]
-    return ids
+    for run_id in known_run_ids(folder):
+        with tracking_errors("cannot read the run", expected="the store in which it was logged"):
+            return client.get_run(run_id)
+    raise ConfigError(
+        "no tracking store knows the run yet", where=folder, expected=f"deconv sync {folder}"
+    )

@@ -1,4 +1,4 @@
-"""The model registry: log, register and promote bundles; fetch them for use."""
+"""The model registry: register and promote the models of runs; fetch them for use."""
 
 import os
 from dataclasses import dataclass
@@ -6,16 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from deconv.bundle import read_bundle
 from deconv.errors import ConfigError, DeconvError
-from deconv.predictor import CERTAINTY_COLUMNS
 from experiments.gates import (
     Verdict,
     check_against_champion,
@@ -23,12 +18,10 @@ from experiments.gates import (
     check_sparse,
     load_gates,
 )
-from experiments.tracking import TrackedRun, tracking_errors
+from experiments.replay import MODEL_TAG
 
 MODEL_NAME = "sparse-deconvolution"
 PRODUCTION, PREVIOUS = "production", "previous"
-_MODEL_TAG = "model_uri"
-_REQUIREMENTS = ["torch", "numpy", "pandas", "scipy", "safetensors", "pydantic", "scikit-learn"]
 
 
 @dataclass(frozen=True)
@@ -43,49 +36,6 @@ class Decision:
     def promoted(self) -> bool:
         """Whether `production` now names this model."""
         return all(verdict.passed for verdict in self.verdicts)
-
-
-def log_bundle(tracked: TrackedRun, folder: Path, *, step: int) -> None:
-    """Log a bundle as the MLflow model of a run, unless the run has it.
-
-    Raises
-    ------
-    TrackingError
-        If the store does not take it.
-    """
-    run = tracked.client.get_run(tracked.run_id)
-    if _MODEL_TAG in run.data.tags:
-        return
-    # Reading compares the hashes: a bundle that a power cut damaged is not logged.
-    n_regions = len(read_bundle(folder).atlas.regions)
-    counts: list[ColSpec | TensorSpec] = [
-        TensorSpec(np.dtype("int64"), (-1, n_regions), k) for k in ("methylated", "coverage")
-    ]
-    output: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.long, "sample"),
-        ColSpec(DataType.string, "tissue"),
-        ColSpec(DataType.double, "proportion"),
-        ColSpec(DataType.string, "call"),
-        *(ColSpec(DataType.double, name, required=False) for name in CERTAINTY_COLUMNS),
-    ]
-    with (
-        tracking_errors("cannot log the model"),
-        tracked.waiting(),
-        mlflow.start_run(run_id=tracked.run_id),
-    ):
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={"bundle": str(folder)},
-            input_example={
-                "methylated": np.zeros((1, n_regions), dtype=np.int64),
-                "coverage": np.ones((1, n_regions), dtype=np.int64),
-            },
-            signature=ModelSignature(Schema(counts), Schema(output)),
-            pip_requirements=_REQUIREMENTS,
-            step=step,
-        )
-    tracked.set_tags({_MODEL_TAG: str(info.model_uri)})
 
 
 def fetch_model(uri: str) -> Path:
@@ -157,7 +107,7 @@ def best_sparse_run(experiment: str) -> str:
     runs = mlflow.search_runs(
         experiment_names=[name],
         filter_string=f"attributes.status = 'FINISHED' AND tags.sparse = 'true' "
-        f"AND tags.`{_MODEL_TAG}` LIKE '%'",
+        f"AND tags.`{MODEL_TAG}` LIKE '%'",
         order_by=["metrics.`best/val/mae` ASC"],
         max_results=1,
         output_format="list",
@@ -188,7 +138,7 @@ def _finished_run(client: MlflowClient, run_id: str) -> Run:
         run = client.get_run(run_id)
     except MlflowException as error:
         raise ConfigError("no such run", where=mlflow.get_tracking_uri(), got=run_id) from error
-    if run.info.status != "FINISHED" or _MODEL_TAG not in run.data.tags:
+    if run.info.status != "FINISHED" or MODEL_TAG not in run.data.tags:
         raise ConfigError("the run has no finished model", where=run_id, got=run.info.status)
     return run
 
@@ -209,7 +159,7 @@ def _register(client: MlflowClient, run: Run) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    uri = run.data.tags[_MODEL_TAG]
+    uri = run.data.tags[MODEL_TAG]
     registered = client.create_model_version(
         MODEL_NAME,
         uri,

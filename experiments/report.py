@@ -29,7 +29,8 @@ from experiments.data import load_run_data
 from experiments.launch import find_run
 from experiments.predict import load_model
 from experiments.run import BEST
-from experiments.tracking import tracking_errors
+from experiments.store import tracking_errors
+from experiments.sync import known_run_ids
 
 MODEL = "model"
 
@@ -74,7 +75,7 @@ def evaluate_run_folder(run: str, device: torch.device) -> Evaluation:
         mixtures, kind = data.validation, "validation"
     facts = {
         "run": folder.path.name,
-        "MLflow run id": begun["run_id"],
+        "MLflow run id": next(iter(known_run_ids(folder.path)), "not sent yet"),
         "checkpoint": f"{BEST}, epoch {best.epoch}",
         "pure samples": str(config.data.path),
         "data SHA-256": data.pure.content_hash,
@@ -102,7 +103,7 @@ def evaluate_model(source: str, data: Path, device: torch.device) -> Evaluation:
     facts = {
         "model": source,
         "model version": _registered_version(source) or "not from the registry",
-        "MLflow run id": bundle.provenance.get("run_id", "unknown"),
+        "MLflow run id": bundle.provenance.get("run_id") or "unknown",
         "trained on data SHA-256": hashes.get("data", "unknown"),
         "samples": str(data),
         "data SHA-256": samples.content_hash,

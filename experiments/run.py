@@ -22,8 +22,8 @@ from deconv.prefetch import prefetch
 from deconv.train import Metrics, Record, TrainState, train
 from experiments.data import RunData
 from experiments.labels import result_tags
+from experiments.mlflow_model import model_files
 from experiments.prepare import PreparedRun
-from experiments.registry import log_bundle
 from experiments.results import evaluate_run, write_results
 from experiments.rundir import RunFolder
 from experiments.tracking import TrackedRun
@@ -35,9 +35,9 @@ BEST, LAST = "checkpoint_best.pt", "checkpoint_last.pt"
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run."""
+    """A finished run; without ``run_id`` if no tracking store knows it yet."""
 
-    run_id: str
+    run_id: str | None
     folder: Path
     metrics: dict[str, float]
     tracking_seconds: float = field(compare=False)
@@ -64,8 +64,7 @@ def run_training(
     Raises
     ------
     DeconvError
-        If the folder is in use, or of other data; if the tracking store is away at the
-        start or the end.
+        If the folder is in use, of other data, or its disk is full.
     """
     config = prepared.config
     with ExitStack() as stack:
@@ -79,7 +78,8 @@ def run_training(
             save=partial(_save, folder=folder.path, data=prepared.data),
             advance=partial(advance, 1),
         )
-        return _conclude(prepared, folder, tracked)
+        metrics = _conclude(prepared, folder, tracked)
+    return RunResult(tracked.run_id, folder.path, metrics, tracked.seconds)
 
 
 def follow_training(prepared: PreparedRun, folder: RunFolder) -> None:
@@ -159,17 +159,17 @@ def _save(state: TrainState, is_best: bool, *, folder: Path, data: RunData) -> N
     save_checkpoint(folder / LAST, checkpoint)
 
 
-def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> RunResult:
-    """Evaluate the best weights, not the last, and log everything that a reader needs."""
+def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> dict[str, float]:
+    """Evaluate the best weights, not the last, and record everything that a reader needs."""
     config, data, device = prepared.config, prepared.data, prepared.device
     best = load_checkpoint(folder.path / BEST, device=device)
     calibration = calibrate(best.network, data.validation, device=device)
     method = NetworkMethod(best.network, data.atlas, calibration=calibration, device=device)
     metrics, tables = evaluate_run(method, data, present_from=config.loss.presence_threshold)
-    at_best = tracked.spool.points[best.epoch].metrics
+    at_best = tracked.spool.points[best.epoch]
     metrics |= {f"best/{name}": at_best[name] for name in AT_BEST if name in at_best}
     metrics |= {"best/epoch": best.epoch, "val/loss_trend": folder.loss_trend(tracked.spool)}
-    facts = {"run_id": tracked.run_id, "run": folder.path.name, "epoch": best.epoch}
+    facts = {"run_id": tracked.known_run_id(), "run": folder.path.name, "epoch": best.epoch}
     write_results(folder.path, metrics, tables, facts)
     bundle = folder.path / "bundle"
     if not bundle.exists():
@@ -183,9 +183,11 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
                 {**facts, "sha256": hashes, "metrics": metrics},
             ),
         )
-    tracked.send()
     tracked.log_summary(metrics, step=best.epoch)
     tracked.set_tags(result_tags(config, data.atlas, metrics))
-    tracked.log_files(folder.path, folder.artifacts())
-    log_bundle(tracked, bundle, step=best.epoch)
-    return RunResult(tracked.run_id, folder.path, metrics, tracked.seconds)
+    tracked.log_files(folder.artifacts())
+    with tracked.waiting():
+        files = model_files(folder.path, "bundle")
+    tags = {"checkpoint": BEST, "epoch": str(best.epoch), "run": folder.path.name}
+    tracked.log_model("model", files, step=best.epoch, tags=tags)
+    return metrics

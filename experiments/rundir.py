@@ -1,34 +1,36 @@
 """The folder of a run: its configuration, checkpoints, record of metrics, and results.
 
 ``config.yaml`` and ``run.json`` say what it is, so that ``--resume`` needs nothing else;
-``metrics.jsonl`` is the spool; ``lock`` keeps a second process out.
+``spool.jsonl`` is the record, ``sent.json`` what the tracking stores have of it; ``lock`` keeps a
+second process out.
 """
 
 import fcntl
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import torch
 import yaml
-from mlflow.tracking import MlflowClient
 
 from deconv.errors import ConfigError, MismatchError
 from deconv.files import write_text
 from deconv.train import Metrics
+from experiments.alerts import DELIVERED
 from experiments.config import RunConfig, validate_config
 from experiments.data import RunData
-from experiments.labels import run_params, run_tags
-from experiments.provenance import code_tags, machine_tags
-from experiments.spool import MetricSpool
-from experiments.tracking import TrackedRun, TrackingError, create_run, dataset_input, reopen_run
+from experiments.lineage import opening_lines, write_lineage
+from experiments.mlflow_model import MODEL_FOLDER
+from experiments.spool import SPOOL, Spool
+from experiments.sync import SENDING, SENT, known_run_ids
+from experiments.tracking import TrackedRun
 
-_OWN_FILES = {"run.json", "lock", "metrics.jsonl"}
-_OWN_FOLDERS = {"bundle", "tensorboard"}
+_OWN_FILES = {"run.json", "lock", SPOOL, SENT, SENDING, DELIVERED}
+_OWN_FOLDERS = {"bundle", "tensorboard", MODEL_FOLDER}
 
 
 class RunFolder:
@@ -58,8 +60,8 @@ class RunFolder:
         for path in (Path(run), Path(directory) / run):
             if (path / "config.yaml").is_file():
                 return cls(path)
-        for file in Path(directory).glob("*/run.json"):
-            if json.loads(file.read_text())["run_id"] == run:
+        for file in Path(directory).glob(f"*/{SENT}"):
+            if run in known_run_ids(file.parent):
                 return cls(file.parent)
         raise ConfigError(
             "no such run", got=run, expected=f"a run's folder, its name in {directory}, or its id"
@@ -81,14 +83,14 @@ class RunFolder:
             yield
 
     def open_tracking(self, config: RunConfig, data: RunData, dtype: torch.dtype) -> TrackedRun:
-        """Create the MLflow run, or go on with the one that this folder began.
+        """Begin the run's record, or go on with it; no tracking store is waited for.
 
         Raises
         ------
         MismatchError
             If the data are not those that the run began with.
-        TrackingError
-            If the store cannot be reached, or is another.
+        InputError
+            If the record is damaged.
         """
         file = self.path / "run.json"
         if file.exists():
@@ -98,49 +100,28 @@ class RunFolder:
                     "the data changed since the run began", where=config.data.path,
                     got=data.pure.content_hash[:12], expected=begun["data"][:12],
                 )  # fmt: skip
-            reopen_run(begun["run_id"])
-            run_id = begun["run_id"]
-        else:
-            run_id = create_run(
-                self.path.name,
-                config.output.experiment,
-                params=run_params(config),
-                tags=self._tags(config, data, dtype),
-                datasets=[
-                    dataset_input(name, counts, context=name, source=str(config.data.path))
-                    for name, counts in (
-                        ("train", data.split.train),
-                        ("validation", data.validation),
-                        ("test", data.test),
-                    )
-                    if counts is not None
-                ],
-            )
-            write_text(file, json.dumps({"run_id": run_id, "data": data.pure.content_hash}))
-        return TrackedRun(MlflowClient(), run_id, MetricSpool(self.path / "metrics.jsonl"))
-
-    def _tags(self, config: RunConfig, data: RunData, dtype: torch.dtype) -> dict[str, str]:
-        return {
-            **code_tags(),
-            **machine_tags(),
-            **run_tags(config, self.path.name, data.atlas),
-            "designs": ",".join(config.data.mixtures.designs),
-            "data.sha256": data.pure.content_hash,
-            "atlas.sha256": data.atlas.content_hash,
-            "precision": str(dtype).removeprefix("torch."),
-            "run_folder": str(self.path.resolve()),
-        }
+            if not (self.path / SPOOL).exists():
+                raise ConfigError(
+                    "the run was begun by an earlier version", where=self.path, expected=SPOOL
+                )
+        tracked = TrackedRun(
+            self.path,
+            opening_lines(self.path, config, data, dtype),
+            wait=config.output.wait_for_server,
+            alerts=config.output.alerts,
+        )
+        if not file.exists():
+            write_text(file, json.dumps({"data": data.pure.content_hash}))
+        tracked.log_files(write_lineage(self.path))
+        return tracked
 
     @contextmanager
     def ending(self, tracked: TrackedRun) -> Iterator[None]:
-        """Tell MLflow how the run ended; one that ends otherwise can be resumed."""
+        """Record how the run ended; one that ends otherwise can be resumed."""
         try:
             yield
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt)
-            # What went wrong matters more than a store that does not hear of it.
-            with suppress(TrackingError):
-                tracked.finish("KILLED" if stopped else "FAILED")
+            tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         tracked.finish("FINISHED")
 
@@ -165,12 +146,12 @@ class RunFolder:
         with SummaryWriter(str(self.path / "tensorboard")) as writer:
             yield EpochRecorder(tracked, self.path, report, writer.add_scalar)
 
-    def loss_trend(self, spool: MetricSpool) -> float:
+    def loss_trend(self, spool: Spool) -> float:
         """Return the validation loss of the last third of the epochs over that of the first.
 
         Its mixtures are always the same; each epoch of training has virtual donors of its own.
         """
-        points = [spool.points[step].metrics for step in sorted(spool.points) if step > 0]
+        points = [spool.points[step] for step in sorted(spool.points)]
         losses = [metrics["val/loss"] for metrics in points if "val/loss" in metrics]
         third = max(len(losses) // 3, 1)
         return sum(losses[-third:]) / sum(losses[:third])
@@ -179,17 +160,23 @@ class RunFolder:
         """Return the files, relative to the folder, that belong into MLflow."""
         files = (p.relative_to(self.path) for p in self.path.rglob("*") if p.is_file())
         return sorted(
-            str(p) for p in files if p.name not in _OWN_FILES and p.parts[0] not in _OWN_FOLDERS
+            str(p)
+            for p in files
+            if p.name not in _OWN_FILES and p.parts[0] not in _OWN_FOLDERS and p.name[0] != "."
         )
 
 
 def run_id_of(run: str, directory: str) -> str:
     """Return the MLflow id of a run given as folder, name or id."""
     try:
-        file = RunFolder.find(run, directory).path / "run.json"
+        folder = RunFolder.find(run, directory).path
     except ConfigError:
         return run  # of a run made elsewhere; the tracking store knows it or refuses
-    return str(json.loads(file.read_text())["run_id"])
+    for run_id in known_run_ids(folder):
+        return run_id
+    raise ConfigError(
+        "no tracking store knows the run yet", where=folder, expected=f"deconv sync {folder}"
+    )
 
 
 class EpochRecorder:
@@ -209,7 +196,7 @@ class EpochRecorder:
         """Record an epoch."""
         self._tracked.log_metrics(metrics, step=step)
         points = self._tracked.spool.points
-        rows = [{"epoch": n, **points[n].metrics} for n in sorted(points) if n > 0]
+        rows = [{"epoch": n, **points[n]} for n in sorted(points)]
         write_text(self._folder / "training_log.csv", pd.DataFrame(rows).to_csv(index=False))
         if self._add_scalar is not None:
             for name, value in metrics.items():

@@ -1,58 +1,163 @@
-"""A run's own record of its metrics: append-only lines on disk, written before anything else.
+"""A run's own record: append-only lines on disk, written before anything else.
 
-MLflow may be away and may drop points; this file is what is replayed to it. The first
-record of an epoch stands: an epoch trained again after a crash, with the same result,
-keeps its time, so that replaying it leaves no second point.
+Tracking servers are away and drop points; this file is what is replayed to them. A line is JSON
+with a number, a time, a kind, the data, and a checksum of what stands before it:
+
+``{"seq":7,"at":1764144000123,"kind":"metrics","data":{...},"crc":"90ab12cd"}``
+
+Line 1 is of kind ``run`` and has the format's version; `experiments.replay` says what the kinds
+have.
 """
 
 import json
 import os
+import re
 import time
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from deconv.errors import InputError
-from deconv.train import Metrics
+from deconv.errors import DeconvError, InputError
+
+if TYPE_CHECKING:  # torch is slow to import, and reading a record does not need it
+    from deconv.train import Metrics
+
+FORMAT_VERSION = 1
+SPOOL = "spool.jsonl"
+_KEY = {"metrics": "step", "file": "path", "alert": "event"}
+_LINE = re.compile(rb'(.*),"crc":"([0-9a-f]{8})"\}')
 
 
 @dataclass(frozen=True)
-class Point:
-    """The metrics of an epoch."""
+class Entry:
+    """A line: its number from 1, milliseconds since 1970, kind and data."""
 
-    step: int
-    timestamp_ms: int
-    metrics: dict[str, float]
+    seq: int
+    at: int
+    kind: str
+    data: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """What the line is about, among lines of its kind: epoch, path or event."""
+        return str(self.data[_KEY[self.kind]]) if self.kind in _KEY else ""
+
+    def encoded(self) -> bytes:
+        """Return the line."""
+        body = json.dumps(vars(self), separators=(",", ":"))[:-1].encode()
+        return b'%s,"crc":"%08x"}\n' % (body, zlib.crc32(body))
 
 
-class MetricSpool:
-    """The file of a run. A last line cut off by a crash is dropped: its epoch was not done."""
+class Spool:
+    """The record of a run, for the one process that writes it.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.points: dict[int, Point] = {}
-        if not path.exists():
-            return
-        text = path.read_bytes()
-        complete = text[: text.rfind(b"\n") + 1]
-        if len(complete) < len(text):
-            with path.open("r+b") as file:
-                file.truncate(len(complete))
-        for number, line in enumerate(complete.splitlines(), start=1):
-            try:
-                point = Point(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise InputError(
-                    "the record is damaged", where=f"{path}, line {number}", got=error
-                ) from error
-            self.points[point.step] = point
+    Times grow from line to line even if the clock is set back, so that the order in a curve is
+    the order in which it was made. A last line that a crash cut off is dropped.
 
-    def append(self, metrics: Metrics, *, step: int) -> Point:
-        """Record an epoch unless it is there; on disk when this returns."""
-        if step not in self.points:
-            point = Point(step, time.time_ns() // 1_000_000, dict(metrics))
-            with self._path.open("a") as file:
-                file.write(json.dumps(vars(point)) + "\n")
+    Parameters
+    ----------
+    now
+        Milliseconds since 1970.
+    say
+        Told what the user should know.
+
+    Raises
+    ------
+    InputError
+        If a line is damaged.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._path, self._now, self._say = path, now, say
+        self.entries: list[Entry] = []
+        """All lines that are safely on disk; grows."""
+        self.points: dict[int, Metrics] = {}
+        """The metrics of each epoch."""
+        self._last: dict[tuple[str, str], Entry] = {}
+        self._size, self._clock_told = 0, False
+        if path.exists():
+            for entry in read_spool(path):
+                self._keep(entry)
+            torn = path.stat().st_size - self._size
+            if torn:
+                say(f"{path}: dropped {torn} bytes of a line that a crash cut off")
+                os.truncate(path, self._size)
+
+    def last(self, kind: str, key: object = "") -> Entry | None:
+        """Return the latest line of a kind, about an epoch, path or event."""
+        return self._last.get((kind, str(key)))
+
+    def append(self, kind: str, **data: Any) -> Entry:
+        """Record something; on disk when this returns.
+
+        Raises
+        ------
+        DeconvError
+            If the disk does not take it; what was recorded before is whole.
+        """
+        at, previous = self._now(), self.entries[-1].at if self.entries else 0
+        if at <= previous:
+            if previous - at > 1000 and not self._clock_told:
+                self._clock_told = True
+                self._say(f"the clock went back {(previous - at) / 1000:.0f} s; order is kept")
+            at = previous + 1
+        # As it will be read again, so that a run sent now and one sent later are the same.
+        entry = Entry(len(self.entries) + 1, at, kind, json.loads(json.dumps(data)))
+        try:
+            with self._path.open("ab") as file:
+                file.write(entry.encoded())
                 file.flush()
                 os.fsync(file.fileno())
-            self.points[step] = point
-        return self.points[step]
+        except OSError as error:
+            if self._path.exists():
+                os.truncate(self._path, self._size)  # a part of the line may be there
+            raise DeconvError(
+                "cannot write the run's record", where=self._path, got=error.strerror,
+                expected=f"space to write; then deconv train --resume {self._path.parent}",
+            ) from error  # fmt: skip
+        self._keep(entry)
+        return entry
+
+    def _keep(self, entry: Entry) -> None:
+        self._size += len(entry.encoded())
+        self._last[entry.kind, entry.key] = entry
+        if entry.kind == "metrics":
+            self.points.setdefault(entry.data["step"], entry.data["metrics"])
+        self.entries.append(entry)
+
+
+def read_spool(path: Path) -> Iterator[Entry]:
+    """Yield the lines of a spool; a last one without its end is not there.
+
+    Raises
+    ------
+    InputError
+        At a line that is damaged or not the next; those before it were yielded.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            found = _LINE.fullmatch(line[:-1])
+            if found is None or zlib.crc32(found[1]) != int(found[2], 16):
+                raise InputError("the record is damaged", where=f"{path}, line {number}")
+            content = json.loads(found[1] + b"}")
+            if content["seq"] != number:
+                raise InputError(
+                    "lines of the record are missing", where=f"{path}, line {number}",
+                    got=f"number {content['seq']}", expected=number,
+                )  # fmt: skip
+            if number == 1 and content["data"].get("version") != FORMAT_VERSION:
+                raise InputError(
+                    "a record of another version", where=path,
+                    got=content["data"].get("version"), expected=FORMAT_VERSION,
+                )  # fmt: skip
+            yield Entry(**content)

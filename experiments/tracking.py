@@ -1,176 +1,163 @@
-"""MLflow runs: created once, found again on resume, fed from the run's own spool."""
+"""What a run tells: recorded first, sent to MLflow in the background while training goes on."""
 
-import json
-import os
+import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import numpy as np
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from rich.console import Console
+from rich.markup import escape
 
-from deconv.counts import Samples
 from deconv.errors import DeconvError
 from deconv.train import Metrics
-from experiments.spool import MetricSpool, Point
+from experiments.alerts import AlertConfig, AlertDelivery, new_alerts
+from experiments.sender import Follower
+from experiments.spool import SPOOL, Spool
+from experiments.store import TrackingError as TrackingError
+from experiments.store import tracking_errors as tracking_errors
+from experiments.sync import Outbox
 
-_MAX_BATCH = 1000  # metrics in a log_batch call, MLflow's limit
-
-
-class TrackingError(DeconvError):
-    """The tracking store cannot be reached or refuses; the run's folder has everything."""
-
-
-@contextmanager
-def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]:
-    """Turn the errors of MLflow and of the way to it into a `TrackingError`."""
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        where = mlflow.get_tracking_uri()
-        raise TrackingError(what, where=where, got=reason, expected=expected) from error
+_LIMIT = 600.0  # seconds that the end of a run waits for a store that is slow but there
 
 
 class TrackedRun:
-    """One MLflow run and its local record.
+    """One run: its record, and the thread that sends it.
 
-    Metrics go to the spool first, then to MLflow with all that it has not taken yet: a
-    store that is away delays points, it does not lose them or stop the training.
+    Everything is on disk before anything else is done with it. A store that is away delays
+    it; it neither loses it nor stops nor slows the training.
+
+    Parameters
+    ----------
+    begin
+        Lines by kind that a record opens with; those that are there already stand.
+    wait
+        Seconds that the end of the run waits for a store that is away.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, spool: MetricSpool) -> None:
-        self.client, self.run_id, self.spool = client, run_id, spool
-        self._unsent = [point for point in spool.points.values() if point.step >= 0]
-        self._console = Console(stderr=True)
+    def __init__(
+        self,
+        folder: Path,
+        begin: Mapping[str, Mapping[str, Any]],
+        *,
+        wait: float,
+        alerts: AlertConfig | None = None,
+    ) -> None:
+        self._folder, self._wait = folder, wait
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.seconds = 0.0
-        """Time that the run has waited for the tracking store."""
+        """Time that the run has waited for its tracking."""
+        with self.waiting():
+            self.spool = Spool(folder / SPOOL, say=self._say)
+            for kind, data in begin.items():
+                if self.spool.last(kind) is None:
+                    self.spool.append(kind, **data)
+            self._outbox = Outbox(folder, self.spool.entries)
+            self._alerts = alerts if alerts is not None and alerts.is_on else None
+            self._followers = [Follower("tracking", self._outbox.send, self._tell_state)]
+            if self._alerts is not None:
+                deliver = AlertDelivery(self._alerts, folder, self.spool.entries, self._run_ids)
+                self._followers.append(Follower("alerts", deliver.send, self._tell_alert_state))
+            self.set_status("RUNNING")
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Count the time of a block as spent on tracking."""
-        begin = time.perf_counter()
+        start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - begin
+            self.seconds += time.perf_counter() - start
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run, None as long as no store knows it."""
+        return self._outbox.position.run_id or None
+
+    def known_run_id(self) -> str | None:
+        """Return the id; a store that was not asked yet gets a moment."""
+        with self.waiting():
+            self._followers[0].settle(self._wait)
+        return self.run_id
 
     def log_metrics(self, metrics: Metrics, *, step: int) -> None:
-        """Record an epoch."""
-        point = self.spool.append(metrics, step=step)
-        if point not in self._unsent:
-            self._unsent.append(point)
-        try:
-            self.send()
-        except TrackingError as error:
-            self._console.print(f"[yellow]kept for later:[/] {error}")
-
-    def send(self) -> None:
-        """Send what was not sent; sending a point again leaves no second one.
-
-        Raises
-        ------
-        TrackingError
-            If MLflow does not take them.
-        """
-        while self._unsent:
-            taken = self._unsent[: max(_MAX_BATCH // max(len(self._unsent[0].metrics), 1), 1)]
-            self._call("log_batch", self.run_id, metrics=[m for p in taken for m in _metrics(p)])
-            self._unsent = self._unsent[len(taken) :]
+        """Record an epoch; the first record of an epoch stands."""
+        if self.spool.last("metrics", step) is None:
+            self._append("metrics", step=step, metrics=dict(metrics))
+        if self._alerts is not None:
+            for alert in new_alerts(self._alerts, self.spool.points):
+                if self.spool.last("alert", alert.event) is None:
+                    self._append("alert", **vars(alert))
 
     def log_summary(self, metrics: Metrics, *, step: int) -> None:
         """Record results that belong to the run as a whole, at the step of its best epoch."""
-        point = self.spool.append(metrics, step=-1)
-        stamped = [Metric(k, v, point.timestamp_ms, step) for k, v in point.metrics.items()]
-        self._call("log_batch", self.run_id, metrics=stamped)
+        if self.spool.last("summary") is None:
+            self._append("summary", step=step, metrics=dict(metrics))
 
-    def log_files(self, folder: Path, names: Iterable[str]) -> None:
-        """Copy files to the run, at their place relative to ``folder``."""
+    def log_files(self, names: Iterable[str]) -> None:
+        """Record files of the run's folder; one that was recorded as it is stays as it is."""
         for name in names:
-            parent = Path(name).parent.as_posix()
-            place = None if parent == "." else parent
-            self._call("log_artifact", self.run_id, str(folder / name), place)
+            sha256, last = self._sha256(name), self.spool.last("file", name)
+            if last is None or last.data["sha256"] != sha256:
+                self._append("file", path=name, sha256=sha256)
+
+    def log_model(
+        self, name: str, files: Mapping[str, str], *, step: int, tags: Mapping[str, str]
+    ) -> None:
+        """Record the run's model, once: files of the folder by their place in the model."""
+        if self.spool.last("model") is None:
+            hashed = {
+                place: {"path": path, "sha256": self._sha256(path)}
+                for place, path in files.items()
+            }
+            self._append("model", name=name, step=step, tags=dict(tags), files=hashed)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags on the run."""
-        self._call("log_batch", self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        """Record tags of the run."""
+        last = self.spool.last("tags")
+        if last is None or last.data["tags"] != tags:
+            self._append("tags", tags=dict(tags))
+
+    def set_status(self, status: str) -> None:
+        """Record that the run is RUNNING, FINISHED, FAILED or KILLED."""
+        last = self.spool.last("status")
+        if last is None or last.data["status"] != status:
+            self._append("status", status=status)
 
     def finish(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED."""
-        self._call("set_terminated", self.run_id, status)
+        """Record the end, give the stores a bounded time, and say what is left."""
+        try:
+            self.set_status(status)
+        finally:
+            with self.waiting():
+                self._outbox.retry_refused = True
+                for follower in self._followers:
+                    follower.close(patience=self._wait, limit=_LIMIT)
+        left, refused = self._outbox.n_left, self._outbox.position.aside
+        for reason in list(refused.values())[:1]:
+            self._say(f"refused: {reason}")
+        if left:
+            self._say(f"{left} records kept; send them with: deconv sync {self._folder}")
 
-    def _call(self, name: str, *arguments: Any, **named: Any) -> None:
-        what = "the tracking store did not take the data (they are kept in the run's folder)"
-        with tracking_errors(what), self.waiting():
-            getattr(self.client, name)(*arguments, **named)
+    def _append(self, kind: str, **data: Any) -> None:
+        with self.waiting():
+            self.spool.append(kind, **data)
+            for follower in self._followers:
+                follower.wake()
 
+    def _sha256(self, name: str) -> str:
+        with (self._folder / name).open("rb") as file, self.waiting():
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
-def create_run(
-    name: str, experiment: str, *, params: Mapping[str, Any], tags: Mapping[str, str],
-    datasets: list[DatasetInput],
-) -> str:  # fmt: skip
-    """Create an MLflow run with its parameters, tags and inputs, and return its id.
+    def _run_ids(self) -> str:
+        return self._outbox.position.run_id
 
-    ``MLFLOW_EXPERIMENT_NAME`` and the other standard variables take precedence.
+    def _say(self, message: str) -> None:
+        self._console.print(f"[yellow]{escape(message)}[/]")
 
-    Raises
-    ------
-    TrackingError
-        If the store cannot be reached.
-    """
-    with tracking_errors("cannot create a run"):
-        client = MlflowClient()
-        experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID") or experiment_id_of(
-            os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
-        )
-        run_id = str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
-        client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
-        client.log_inputs(run_id, datasets)
-    return run_id
+    def _tell_state(self, error: DeconvError | None) -> None:
+        self._say("the tracking store takes data again" if error is None else f"kept: {error}")
 
-
-def experiment_id_of(name: str) -> str:
-    """Return the id of an experiment, which is created if there is none."""
-    return str(mlflow.set_experiment(name).experiment_id)
-
-
-def reopen_run(run_id: str) -> None:
-    """Set an interrupted run to running again.
-
-    Raises
-    ------
-    TrackingError
-        If the store does not know it.
-    """
-    what = f"cannot go on with MLflow run {run_id}"
-    with tracking_errors(what, expected="the store in which the run began"):
-        MlflowClient().update_run(run_id, status="RUNNING")
-
-
-def dataset_input(name: str, counts: Samples, *, context: str, source: str) -> DatasetInput:
-    """Describe counts as a dataset of a run, by content hash."""
-    profile = {
-        "samples": len(counts),
-        "regions": len(counts.regions),
-        "build": counts.regions.build,
-        "mean_coverage": round(float(np.mean([c.mean() for _, c in counts.rows()])), 2),
-        "sha256": counts.content_hash,
-    }
-    dataset = Dataset(
-        name=name,
-        digest=counts.content_hash[:16],
-        source_type="local",
-        source=json.dumps({"uri": source}),
-        profile=json.dumps(profile),
-    )
-    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])
-
-
-def _metrics(point: Point) -> list[Metric]:
-    return [Metric(k, v, point.timestamp_ms, point.step) for k, v in point.metrics.items()]
+    def _tell_alert_state(self, error: DeconvError | None) -> None:
+        self._say("alerts are delivered again" if error is None else f"{error}")

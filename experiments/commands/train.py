@@ -37,4 +37,5 @@ def train(
     for name, value in result.metrics.items():
         if name.startswith("dilutions/"):
             console.print(f"{name}  {value:.3%}", highlight=False)
-    console.print(f"run {result.run_id}\nfolder {result.folder}", highlight=False)
+    run_id = result.run_id or "not sent yet"
+    console.print(f"run {run_id}\nfolder {result.folder}", highlight=False)

@@ -1,6 +1,7 @@
 """A real MLflow store for each test, and a run small enough for seconds."""
 
 import shutil
+import subprocess
 from dataclasses import replace
 
 import mlflow
@@ -104,3 +105,19 @@ def small_config(tmp_path):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of its own with 64 kB left; a file `ballast` is there to be removed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"mounting a file system needs rights: {done.stderr.strip()}")
+    try:
+        (folder / "ballast").write_bytes(bytes(2**20 - 2**16))
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

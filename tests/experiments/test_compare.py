@@ -135,7 +135,7 @@ def test_what_cannot_be_compared_is_refused(runs, deconv, tmp_path):
         ([one, runs["dense"].run_id], "the same run twice"),
         ([one, "nowhere"], "no such run; got nowhere; expected a run's folder, its name"),
         ([one, "0" * 32], "cannot read the run"),
-        ([one, unsent], "the run is not in MLflow yet; expected deconv sync"),
+        ([one, unsent], "no tracking store knows the run yet; expected deconv sync"),
         ([one, runs["cfdna"].folder, "--html", "page.pdf"], "not the name of a page"),
     ):
         status, _, error = deconv("compare", *arguments)

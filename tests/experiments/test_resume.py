@@ -1,6 +1,5 @@
 """Killed runs go on where they stopped, with the result of runs that were not killed."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from deconv.checkpoint import load_checkpoint
 from deconv.errors import ConfigError
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
+from experiments.sync import known_run_ids
 
 DECONV = str(Path(sys.executable).with_name("deconv"))
 LONG = {"num_epochs": 12, "batch_size": 16, "mixtures_per_epoch": 640}
@@ -38,8 +38,9 @@ def kill(process):
 def wait_for_epochs(store, n, besides=frozenset()):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        for record in store.glob("runs/*/metrics.jsonl"):
-            if record.parent not in besides and record.read_text().count("\n") >= n:
+        for record in store.glob("runs/*/spool.jsonl"):
+            n_epochs = record.read_text().count('"kind":"metrics"')
+            if record.parent not in besides and n_epochs >= n:
                 return record.parent
         time.sleep(0.005)
     raise TimeoutError(f"no run reached epoch {n}")
@@ -67,7 +68,7 @@ def test_run_killed_twice_equals_one_that_was_not(store, client, small_config, a
     for name in (BEST, LAST):
         left, right = weights(straight.folder, name), weights(folder, name)
         assert all(torch.equal(left[key], right[key]) for key in left)
-    run_id = json.loads((folder / "run.json").read_text())["run_id"]
+    (run_id,) = known_run_ids(folder)
     assert client.get_run(run_id).info.status == "FINISHED"
     for name in ("train/loss", "val/mae"):
         expected = client.get_metric_history(straight.run_id, name)

@@ -1,0 +1,37 @@
+"""`deconv sync`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--directory", default="runs", show_default=True, help="Of runs, without FOLDER.")
+@click.option(
+    "--from-start", is_flag=True,
+    help="Send all again: the store lost runs, or was put back from a backup.",
+)  # fmt: skip
+def sync(folders: tuple[Path, ...], directory: str, from_start: bool) -> None:
+    """Send what the tracking server does not have of the runs in FOLDERs.
+
+    Nothing is sent twice, however often this is called, or stopped, or called at once.
+    """
+    from experiments.console import quiet_libraries
+    from experiments.sync import BusyError, spools_in, sync_folder
+
+    quiet_libraries()
+    n_left = 0
+    for folder in folders or spools_in(Path(directory)):
+        try:
+            synced = sync_folder(folder, from_start=from_start)
+        except BusyError as error:
+            click.echo(f"{error}; it sends everything")
+            continue
+        for problem in synced.problems:
+            click.echo(problem, err=True)
+        state = f"{synced.n_sent} records sent, {synced.n_left} left"
+        click.echo(f"{folder}: {state}, run {synced.run_id or 'not there yet'}")
+        n_left += synced.n_left + len(synced.problems)
+    if n_left:
+        raise click.exceptions.Exit(1)

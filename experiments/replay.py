@@ -1,0 +1,264 @@
+"""From a line of a run's record to calls of MLflow; saying it twice changes nothing.
+
+| kind | data |
+| --- | --- |
+| run | version, spool_id, name, experiment, experiment_id, tags |
+| params | params |
+| datasets | datasets, as `dataset_data` gives them |
+| metrics, summary | step, metrics; a summary belongs to the run as a whole |
+| tags | tags |
+| file | path in the run's folder, sha256 |
+| model | name, step, tags, files: by place in the model, path and sha256 |
+| status | RUNNING, FINISHED, FAILED or KILLED |
+| alert | event, message, epoch |
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.tracking import MlflowClient
+
+from experiments.spool import Entry
+from experiments.store import RefusedError, TrackingError, first_line, never_reached
+
+SPOOL_TAG = "deconv.spool_id"
+MODEL_TAG = "model_uri"
+_POINTS = ("metrics", "summary")
+_MAX_BATCH = 1000  # metrics in a log_batch call, MLflow's limit
+
+
+def batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Yield what one call takes: metrics of several epochs, or one line of another kind."""
+    batch: list[Entry] = []
+    n_metrics = 0
+    for entry in entries:
+        n_new = len(entry.data["metrics"]) if entry.kind in _POINTS else _MAX_BATCH
+        if batch and n_metrics + n_new > _MAX_BATCH:
+            yield batch
+            batch, n_metrics = [], 0
+        batch.append(entry)
+        n_metrics += n_new
+    if batch:
+        yield batch
+
+
+class Replay:
+    """Tells one store what one run recorded.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    entries
+        The whole record.
+    run_id
+        MLflow's, empty until the first line was told.
+    """
+
+    def __init__(
+        self, client: MlflowClient, folder: Path, entries: Sequence[Entry], run_id: str
+    ) -> None:
+        self._client, self._folder, self._entries = client, folder, entries
+        self.run_id = run_id
+
+    def tell(self, batch: Sequence[Entry]) -> None:
+        """Tell the store a batch of lines.
+
+        Raises
+        ------
+        TrackingError
+            Of a file that is no longer what was recorded, or that the artifact store refuses.
+        MlflowException, OSError, SQLAlchemyError
+            If the store is away or refuses.
+        """
+        if batch[0].kind in _POINTS:
+            points = [metric for entry in batch for metric in self._metrics(entry)]
+            for first in range(0, len(points), _MAX_BATCH):
+                part = points[first : first + _MAX_BATCH]
+                self._client.log_batch(self.run_id, metrics=part)
+            return
+        (entry,) = batch
+        getattr(self, f"_{entry.kind}")(entry, **entry.data)
+
+    def _run(
+        self, entry: Entry, *, version: int, spool_id: str, name: str, experiment: str,
+        experiment_id: str | None, tags: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        experiment_id = experiment_id or self._experiment(experiment)
+        self.run_id = self._own_run(experiment_id, spool_id)
+        if not self.run_id:
+            self._client.create_run(
+                experiment_id, start_time=entry.at, run_name=name,
+                tags={**tags, SPOOL_TAG: spool_id},
+            )  # fmt: skip
+            self.run_id = self._own_run(experiment_id, spool_id)
+
+    def _params(self, entry: Entry, *, params: Mapping[str, str]) -> None:
+        self._client.log_batch(self.run_id, params=[Param(k, v) for k, v in params.items()])
+
+    def _datasets(self, entry: Entry, *, datasets: list[dict[str, str]]) -> None:
+        self._client.log_inputs(self.run_id, [_dataset_input(**dataset) for dataset in datasets])
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            return self._experiment(name)  # another was quicker
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                "the experiment was deleted", got=name,
+                expected="one that is there (mlflow experiments restore)",
+            )  # fmt: skip
+        return str(found.experiment_id)
+
+    def _own_run(self, experiment_id: str, spool_id: str) -> str:
+        """Find the run by its tag; drop empty second ones, of a request that came twice."""
+        found: list[Run] = self._client.search_runs(
+            [experiment_id], f"tags.`{SPOOL_TAG}` = '{spool_id}'"
+        )
+        if not found:
+            return ""
+        used = [run for run in found if run.data.params or run.data.metrics]
+        kept = min((run.info.run_id for run in used or found), default="")
+        for run in found:
+            if run.info.run_id != kept and run not in used:
+                self._client.delete_run(run.info.run_id)
+        return str(kept)
+
+    def _metrics(self, entry: Entry, model_id: str | None = None) -> list[Metric]:
+        step = entry.data["step"]
+        return [
+            Metric(k, v, entry.at, step, model_id=model_id, run_id=model_id and self.run_id)
+            for k, v in entry.data["metrics"].items()
+        ]
+
+    def _tags(self, entry: Entry, *, tags: Mapping[str, str]) -> None:
+        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def _alert(self, entry: Entry, *, event: str, message: str, epoch: int) -> None:
+        self._client.log_batch(self.run_id, tags=[RunTag(f"alert.{event}", message)])
+
+    def _status(self, entry: Entry, *, status: str) -> None:
+        if status == "RUNNING":
+            self._client.update_run(self.run_id, status=status)
+        else:
+            self._client.set_terminated(self.run_id, status, end_time=entry.at)
+
+    def _file(self, entry: Entry, *, path: str, sha256: str) -> None:
+        if any(e.kind == "file" and e.key == path for e in self._entries[entry.seq :]):
+            return  # a later line has what it became
+        file = self._checked(path, sha256)
+        with _artifact_errors(path):
+            self._client.log_artifact(self.run_id, str(file), _parent(path))
+
+    def _model(
+        self, entry: Entry, *, name: str, step: int, tags: Mapping[str, str],
+        files: Mapping[str, Mapping[str, str]],
+    ) -> None:  # fmt: skip
+        """Make a LoggedModel of the run, with the metrics of its epoch."""
+        run = self._client.get_run(self.run_id)
+        own = f"{run.data.tags[SPOOL_TAG]}:{entry.seq}"
+        found = self._client.search_logged_models(
+            [run.info.experiment_id], f"tags.`{SPOOL_TAG}` = '{own}'"
+        )
+        model = found[0] if found else self._client.create_logged_model(
+            run.info.experiment_id, name, self.run_id, tags={**tags, SPOOL_TAG: own}
+        )  # fmt: skip
+        known = [m.model_id for m in run.outputs.model_outputs] if run.outputs else []
+        if model.model_id not in known:
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
+        for place, file in files.items():
+            path = self._checked(file["path"], file["sha256"])
+            with _artifact_errors(file["path"]), TemporaryDirectory() as temporary:
+                if place == "MLmodel":
+                    path = _named_model(path, Path(temporary), self.run_id, model)
+                self._client.log_model_artifact(model.model_id, str(path), _parent(place))
+        self._client.finalize_logged_model(model.model_id, "READY")
+        # The points that the run has already, once more as the model's.
+        points = [e for e in self._entries if e.kind in _POINTS and e.data["step"] == step]
+        for point in points:
+            self._client.log_batch(self.run_id, metrics=self._metrics(point, model.model_id))
+        self._client.log_batch(self.run_id, tags=[RunTag(MODEL_TAG, model.model_uri)])
+
+    def _checked(self, path: str, sha256: str) -> Path:
+        file = self._folder / path
+        try:
+            with file.open("rb") as opened:
+                is_same = hashlib.file_digest(opened, "sha256").hexdigest() == sha256
+        except OSError as error:
+            raise RefusedError("the file cannot be read", where=file, got=error) from error
+        if not is_same:
+            raise RefusedError("the file changed after it was recorded", where=file)
+        return file
+
+
+class _artifact_errors:
+    """Turn the answer of an artifact store that takes no file into a `RefusedError`.
+
+    A read-only or full store must not hold up the metrics; a server that is away is none.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, MlflowException | OSError) and not never_reached(error):
+            raise RefusedError(
+                "the artifact store did not take the file", where=self._path, got=first_line(error)
+            ) from error
+
+
+def _named_model(path: Path, folder: Path, run_id: str, logged: Any) -> Path:
+    """Copy an ``MLmodel`` with the ids that the store gave."""
+    model = Model.load(str(path))
+    model.run_id, model.model_id, model.model_uuid = run_id, logged.model_id, logged.model_id
+    model.artifact_path = logged.artifact_location
+    model.save(str(folder / path.name))
+    return folder / path.name
+
+
+def _parent(path: str) -> str | None:
+    parent = Path(path).parent.as_posix()
+    return None if parent == "." else parent
+
+
+def dataset_data(
+    name: str, digest: str, *, source: str, profile: Mapping[str, Any], context: str
+) -> dict[str, str]:
+    """Return a dataset of a run as a ``run`` line has it."""
+    return {
+        "name": name, "digest": digest, "context": context,
+        "source": json.dumps({"uri": source}), "profile": json.dumps(dict(profile)),
+    }  # fmt: skip
+
+
+def _dataset_input(
+    *, name: str, digest: str, context: str, source: str, profile: str
+) -> DatasetInput:
+    dataset = Dataset(
+        name=name, digest=digest, source_type="local", source=source, profile=profile
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])

@@ -1,0 +1,83 @@
+"""The way to the tracking store: its name, and errors that say what to do about it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from deconv.errors import DeconvError
+
+_DENIED = {"PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED", "UNAUTHENTICATED"}
+_PASSING = {
+    "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED",
+    "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INVALID_STATE", "ENDPOINT_NOT_FOUND",
+}  # fmt: skip
+
+
+class TrackingError(DeconvError):
+    """The tracking store cannot be reached or refuses; the run's folder has everything."""
+
+
+class RefusedError(TrackingError):
+    """The store is there and will not take this one thing, however often it is asked."""
+
+
+@contextmanager
+def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]:
+    """Turn the errors of MLflow and of the way to it into a `TrackingError`.
+
+    It is a `RefusedError` where asking again would not help.
+    """
+    try:
+        yield
+    except (MlflowException, OSError, SQLAlchemyError) as error:
+        reason = first_line(error)
+        code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
+        kind = TrackingError if code in _PASSING | _DENIED else RefusedError
+        if code in _DENIED:
+            expected = "MLFLOW_TRACKING_USERNAME and _PASSWORD of a user who may write"
+        raise kind(what, where=store_name(), got=reason, expected=expected) from error
+
+
+def never_reached(error: BaseException) -> bool:
+    """Whether an error came from the way to the store, not from the store.
+
+    A server's answer, even a bad one, is of the store.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RequestException):
+            return not (getattr(seen, "response", None) is not None or "responses" in str(seen))
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the SQL statement or body that follows."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def store_name(uri: str | None = None) -> str:
+    """Return a store's URI (the current one by default) without a password, with a full path.
+
+    So the store is the same from another working directory or by another user.
+    """
+    uri = mlflow.get_tracking_uri() if uri is None else uri
+    if uri.startswith("sqlite:///"):
+        return "sqlite:///" + str(Path(uri.removeprefix("sqlite:///")).absolute())
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def retry_ourselves() -> None:
+    """Keep MLflow's client from repeating requests, unless the user set how often.
+
+    It repeats the creation of a run too, which leaves an empty second one.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
