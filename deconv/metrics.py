@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deconv.errors import MismatchError
 
@@ -85,6 +84,9 @@ def evaluate_predictions(
         metrics["presence_recall"] = found / n_present
         metrics["prediction_ratio"] = float((predicted[present] / true[present]).mean())
     if n_present and n_absent:
+        # Here, as it takes a second to import and commands that only name metrics need it not.
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
         specificity = 1 - wrong / n_absent
         metrics["presence_balanced_accuracy"] = (metrics["presence_recall"] + specificity) / 2
         metrics["presence_auroc"] = float(roc_auc_score(present.ravel(), presence.ravel()))

@@ -68,12 +68,14 @@ class DataConfig(Section):
 class OutputConfig(Section):
     """Where runs are kept and how they are named in MLflow.
 
-    ``wait_for_server`` is how many seconds the end of a run waits for a tracking server that is
-    away; ``parent_run`` the MLflow id of the run that this one is shown under.
+    ``study`` is the name of the study that the run belongs to; ``wait_for_server`` how many
+    seconds the end of a run waits for a tracking server that is away; ``parent_run`` the MLflow
+    id of the run that this one is shown under.
     """
 
     directory: str = "runs"
     experiment: str = "sparse-deconvolution"
+    study: str | None = None
     tensorboard: bool = False
     wait_for_server: float = Field(10.0, ge=0)
     parent_run: str | None = None

@@ -12,6 +12,7 @@ from deconv.counts import Samples
 from deconv.files import write_text
 from experiments.config import RunConfig
 from experiments.data import RunData
+from experiments.labels import run_params, run_tags
 from experiments.provenance import code_diff, code_tags, environment, machine_tags
 from experiments.replay import dataset_data
 from experiments.spool import FORMAT_VERSION
@@ -32,7 +33,7 @@ def opening_lines(
     tags = {
         **code_tags(),
         **machine_tags(),
-        "sparse": str(config.model.use_two_stage).lower(),
+        **run_tags(config, folder.name, data.atlas),
         "designs": ",".join(config.data.mixtures.designs),
         "data.sha256": data.pure.content_hash,
         "atlas.sha256": data.atlas.content_hash,
@@ -44,10 +45,9 @@ def opening_lines(
         tags[_PARENT_TAG] = parent
     sets = {"train": data.split.train, "validation": data.validation, "test": data.test}
     source = str(config.data.path)
-    flat = config.flat().items()
     return {
         "run": run_line(folder.name, config.output.experiment, tags),
-        "params": {"params": {k: str(v) for k, v in flat if not k.startswith("output.")}},
+        "params": {"params": {k: str(v) for k, v in run_params(config).items()}},
         "datasets": {
             "datasets": [_dataset(k, v, source=source) for k, v in sets.items() if v is not None]
         },

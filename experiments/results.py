@@ -9,12 +9,16 @@ import numpy as np
 import pandas as pd
 
 from deconv.baselines import run_baselines
+from deconv.benchmarks.bootstrap import bootstrap_intervals
+from deconv.counts import RegionCounts
 from deconv.errors import MismatchError
-from deconv.evaluate import score, summary_stats
+from deconv.evaluate import score, summary_stats, true_proportions
 from deconv.files import replacing, write_text
+from deconv.metrics import PRESENT_FROM
 from deconv.plots import evaluation_figures, miami_html
-from deconv.predictor import Method, NetworkMethod
+from deconv.predictor import Deconvolution, Method, NetworkMethod
 from experiments.data import Dilutions, RunData
+from experiments.metric_names import interval_names
 
 
 def evaluate_run(
@@ -40,6 +44,8 @@ def evaluate_run(
             result = candidate.predict(mixtures)
             if candidate is method:
                 tables["summary_stats"] = summary_stats(result, mixtures)
+                if present_from == PRESENT_FROM:
+                    metrics |= _intervals(set_name, result, mixtures)
             if candidate is not method or set_name == "test":
                 found = score(result, mixtures, present_from=present_from)
                 metrics |= _prefixed(set_name, name, found)
@@ -86,6 +92,16 @@ def write_results(
         with replacing(folder / "figures" / f"{name}.png") as path:
             figure.savefig(path)
     write_text(folder / "figures" / "miami.html", miami_html(stats))
+
+
+def _intervals(set_name: str, result: Deconvolution, mixtures: RegionCounts) -> dict[str, float]:
+    """Return the limits of the 95 % intervals over samples, for tables that show no samples."""
+    truth = true_proportions(result, mixtures)
+    found = bootstrap_intervals(result.proportions, truth, result.call, seed=0)
+    limits: dict[str, float] = {}
+    for name, interval in found.items():
+        limits |= dict(zip(interval_names(f"{set_name}/{name}"), interval, strict=True))
+    return limits
 
 
 def _prefixed(set_name: str, method: str, metrics: Mapping[str, float]) -> dict[str, float]:

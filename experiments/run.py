@@ -21,6 +21,7 @@ from deconv.predictor import NetworkMethod, interpret
 from deconv.prefetch import prefetch
 from deconv.train import Metrics, Record, TrainState, train
 from experiments.data import RunData
+from experiments.labels import result_tags
 from experiments.mlflow_model import model_files
 from experiments.prepare import PreparedRun
 from experiments.results import evaluate_run, write_results
@@ -183,6 +184,7 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
             ),
         )
     tracked.log_summary(metrics, step=best.epoch)
+    tracked.set_tags(result_tags(config, data.atlas, metrics))
     tracked.log_files(folder.artifacts())
     with tracked.waiting():
         files = model_files(folder.path, "bundle")

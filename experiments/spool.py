@@ -17,10 +17,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deconv.errors import DeconvError, InputError
-from deconv.train import Metrics
+
+if TYPE_CHECKING:  # torch is slow to import, and reading a record does not need it
+    from deconv.train import Metrics
 
 FORMAT_VERSION = 1
 SPOOL = "spool.jsonl"

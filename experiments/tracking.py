@@ -113,6 +113,12 @@ class TrackedRun:
             }
             self._append("model", name=name, step=step, tags=dict(tags), files=hashed)
 
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record tags of the run."""
+        last = self.spool.last("tags")
+        if last is None or last.data["tags"] != tags:
+            self._append("tags", tags=dict(tags))
+
     def set_status(self, status: str) -> None:
         """Record that the run is RUNNING, FINISHED, FAILED or KILLED."""
         last = self.spool.last("status")

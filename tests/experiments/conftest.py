@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import mlflow
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from deconv.files import replacing
+from experiments.launch import train_and_report
 
 SMALL_RUN = {
     "data": {
@@ -36,13 +38,54 @@ def empty_store(tmp_path_factory):
 @pytest.fixture
 def store(tmp_path, monkeypatch, empty_store):
     """A working directory with a store of its own, used as MLflow does by default."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
     with replacing(tmp_path / "mlflow.db") as temporary:
         shutil.copy(empty_store, temporary)
-    mlflow.set_tracking_uri(None)
+    use_store(tmp_path, monkeypatch)
     return tmp_path
+
+
+def use_store(folder, monkeypatch):
+    """Make a folder the working directory, and its database MLflow's."""
+    monkeypatch.chdir(folder)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def four_runs(tmp_path_factory, empty_store, atlas_file):
+    """Four finished runs in a store, by name; not to be changed. The last has a test of its own.
+
+    ``reference`` and ``weighted`` differ in a weight of the loss, ``dense`` has no presence
+    stage, ``cfdna`` is of phase 3.
+    """
+    folder = tmp_path_factory.mktemp("four")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    settings = {
+        "reference": [],
+        "weighted": ["loss.presence_weight=5", "training.learning_rate=5e-4"],
+        "dense": ["model.use_two_stage=false"],
+        "cfdna": ["data.mixtures.designs={cfdna: 1.0}"],
+    }
+    runs = {}
+    with pytest.MonkeyPatch.context() as patch:
+        use_store(folder, patch)
+        (folder / "small.yaml").write_text(yaml.safe_dump(SMALL_RUN))
+        for name, overrides in settings.items():
+            overrides = ["output.study=weights", *overrides] if name == "weighted" else overrides
+            shutil.copy("small.yaml", f"{name}.yaml")
+            runs[name] = train_and_report(
+                f"{name}.yaml", data=str(atlas_file), overrides=overrides, device="cpu"
+            )
+    return folder, runs
+
+
+@pytest.fixture
+def runs(four_runs, monkeypatch):
+    """The folder of `four_runs` as working directory, and the runs by name."""
+    folder, found = four_runs
+    use_store(folder, monkeypatch)
+    return {name: replace(run, folder=folder / run.folder) for name, run in found.items()}
 
 
 @pytest.fixture
