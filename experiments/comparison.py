@@ -203,7 +203,7 @@ def _intervals(side: Side) -> dict[str, tuple[float, float]]:
     threshold = float(side.run.data.params.get("loss.presence_threshold", PRESENT_FROM))
     if side.stats is None or side.test_set is None or threshold != PRESENT_FROM:
         return {}  # its metrics count as present what these would not
-    predicted, true, call = _arrays(side.stats)
+    predicted, true, call = stats_arrays(side.stats)
     prefix = "test" if side.test_set[0] == "test" else "best/val"
     found = bootstrap_intervals(predicted, true, call, seed=0)
     return {f"{prefix}/{name}": interval for name, interval in found.items()}
@@ -227,8 +227,8 @@ def _pairs(
             continue
         assert first.stats is not None
         assert side.stats is not None
-        predicted, true, call = _arrays(first.stats)
-        theirs, _, their_call = _arrays(side.stats, like=first.stats)
+        predicted, true, call = stats_arrays(first.stats)
+        theirs, _, their_call = stats_arrays(side.stats, like=first.stats)
         pairs[side.letter] = paired_differences(
             (theirs, their_call), (predicted, call), true, seed=0
         )
@@ -275,7 +275,7 @@ def _adjusted(
     return adjusted
 
 
-def _arrays(
+def stats_arrays(
     stats: pd.DataFrame, like: pd.DataFrame | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return predicted and true fractions and calls, [N, T], in the order of ``like``."""

@@ -18,8 +18,9 @@ from deconv.stored import read_h5ad
 from experiments.config import load_config
 from experiments.console import results_table, verdict_table
 from experiments.launch import train_and_report
+from experiments.names import MODEL_NAME, PRODUCTION
 from experiments.predict import load_model, predict_files, write_prediction
-from experiments.registry import MODEL_NAME, PRODUCTION, promote
+from experiments.promotion import promote
 from experiments.rundir import run_id_of
 
 N_REGIONS, N_DONORS, DEPTH, SEED = 8_000, 7, 240.0, 1
@@ -42,7 +43,7 @@ def run_demo(folder: Path) -> None:
     console.print(f"run {run_id}", highlight=False)
 
     console.rule("3. promote")
-    decision = promote(run_id)
+    decision = promote(run_id, allow_changed_code=True, why="demo")
     model = f"models:/{MODEL_NAME}@{PRODUCTION}"
     if not decision.promoted:
         model = f"models:/{MODEL_NAME}/{decision.version}"

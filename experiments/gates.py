@@ -1,6 +1,7 @@
 """The rules of promotion: pure functions from what is known of a model to reasoned verdicts."""
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,19 +19,25 @@ from deconv.errors import ConfigError
 class Limit(Section):
     """Inclusive bounds of a metric."""
 
-    min: float = float("-inf")
-    max: float = float("inf")
+    min: float | None = None
+    max: float | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Limit":
-        if not self.min <= self.max or not self.model_fields_set:
-            raise ValueError("a limit needs min or max, with min <= max")
+        if self.min is None and self.max is None:
+            raise ValueError("a limit needs min or max")
         return self
+
+    def excess(self, value: float) -> float:
+        """Return by how much a value is out of bounds; NaN for one that is no number."""
+        below = 0.0 if self.min is None else self.min - value
+        above = 0.0 if self.max is None else value - self.max
+        return max(below, above) if math.isfinite(value) else math.nan
 
     def __str__(self) -> str:
         """Return the bounds in words."""
         words = (("at least", self.min), ("at most", self.max))
-        return " and ".join(f"{word} {value:g}" for word, value in words if abs(value) < 1e300)
+        return " and ".join(f"{word} {value:g}" for word, value in words if value is not None)
 
 
 class ChampionRule(Section):
@@ -88,12 +95,12 @@ def check_limits(metrics: Mapping[str, float], limits: Mapping[str, Limit]) -> l
     verdicts = []
     for name, limit in limits.items():
         value = metrics.get(name)
-        passed = value is not None and limit.min <= value <= limit.max
-        got = "not measured" if value is None else f"{value:.4g}"
-        if value is not None and not passed:
-            short = limit.min - value if value < limit.min else value - limit.max
-            got += f" (by {short:.2g})"
-        verdicts.append(Verdict(name, passed, f"{got}, {limit} needed"))
+        if value is None:
+            verdicts.append(Verdict(name, False, f"not measured, {limit} needed"))
+            continue
+        excess = limit.excess(value)
+        by = f" (by {excess:.2g})" if excess > 0 else ""
+        verdicts.append(Verdict(name, excess <= 0, f"{value:.4g}{by}, {limit} needed"))
     return verdicts
 
 
@@ -118,7 +125,9 @@ def check_lineage(
     return Verdict("lineage", True, code + (", changed (allowed)" if changed else ""))
 
 
-def check_leakage(trained_on: Collection[str] | None, tested_on: Collection[str] | None) -> Verdict:
+def check_leakage(
+    trained_on: Collection[str] | None, tested_on: Collection[str] | None
+) -> Verdict:
     """Require that no donor of the test was trained or validated on."""
     if trained_on is None or tested_on is None:
         whose = "the model" if trained_on is None else "the test"
@@ -128,7 +137,9 @@ def check_leakage(trained_on: Collection[str] | None, tested_on: Collection[str]
         names = ", ".join(shared[:3])
         reason = f"{len(shared)} of {len(tested_on)} donors of the test were trained on: {names}"
         return Verdict("donors", False, reason)
-    return Verdict("donors", True, f"none of the {len(tested_on)} donors of the test was trained on")
+    return Verdict(
+        "donors", True, f"none of the {len(tested_on)} donors of the test was trained on"
+    )
 
 
 def check_against_champion(difference: Difference | None, rule: ChampionRule) -> Verdict:

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.time import get_current_time_millis
 
 from deconv.errors import DeconvError
 
@@ -66,7 +66,7 @@ class Lease:
 
 @contextmanager
 def held(
-    client: MlflowClient, book: str, *, source: str, why: str, patience: float = 600.0
+    client: MlflowClient, book: str, *, run_id: str, why: str, patience: float = 600.0
 ) -> Iterator[Lease]:
     """Hold the lease for a block.
 
@@ -74,8 +74,8 @@ def held(
     ----------
     book
         Registered model whose versions are the tickets.
-    source
-        URI that a version needs: that of the model concerned.
+    run_id
+        Of the run whose model is concerned: a version must have a source.
     why
         What is to be done, for those who wait and for the record.
     patience
@@ -86,29 +86,41 @@ def held(
     LeaseError
         If others hold it for so long.
     """
-    number = _draw(client, book, source, why)
+    number = _draw(client, book, run_id, why)
+    over = Event()
     try:
         until = _wait(client, book, number, time.monotonic() + patience)
-        yield Lease(client, book, number, until)
+        lease = Lease(client, book, number, until)
+        Thread(target=_keep, args=(lease, over), daemon=True).start()
+        yield lease
     finally:
+        over.set()
         # What went wrong matters more; a ticket that stays open expires.
         with suppress(MlflowException):
             client.set_model_version_tag(book, number, _STATE, "closed")
 
 
-def _draw(client: MlflowClient, book: str, source: str, why: str) -> str:
+def _keep(lease: Lease, over: Event) -> None:
+    """Renew a lease while its holder is at work, for instance at a long evaluation."""
+    while not over.wait(SECONDS / 4):
+        with suppress(MlflowException):  # not renewed in time, `require` says so
+            lease.until = _renew(lease.client, lease.book, lease.number)
+
+
+def _draw(client: MlflowClient, book: str, run_id: str, why: str) -> str:
     with unless_there():
         client.create_registered_model(
             book, description="Who moved the aliases, when, and why. Do not delete."
         )
     tags = {
         _STATE: "open",
-        _EXPIRES: str(get_current_time_millis() + int(1000 * SECONDS)),
+        _EXPIRES: str(_milliseconds() + int(1000 * SECONDS)),
         _PROCESS: _process(os.getpid()),
         "who": f"{getpass.getuser()}@{socket.gethostname()}",
         "why": why,
     }
-    return str(client.create_model_version(book, source, tags=tags).version)
+    drawn = client.create_model_version(book, f"runs:/{run_id}/model", run_id=run_id, tags=tags)
+    return str(drawn.version)
 
 
 @contextmanager
@@ -139,14 +151,14 @@ def _wait(client: MlflowClient, book: str, number: str, deadline: float) -> floa
 
 def _renew(client: MlflowClient, book: str, number: str) -> float:
     begin = time.monotonic()
-    expires = get_current_time_millis() + int(1000 * SECONDS)
+    expires = _milliseconds() + int(1000 * SECONDS)
     client.set_model_version_tag(book, number, _EXPIRES, str(expires))
     return begin + SECONDS
 
 
 def open_tickets(client: MlflowClient, book: str) -> list[ModelVersion]:
     """Return the tickets whose holders are at work or wait, as far as one can know."""
-    now = get_current_time_millis()
+    now = _milliseconds()
     found = client.search_model_versions(f"name = '{book}' and tags.{_STATE} = 'open'")
     return [t for t in found if int(t.tags.get(_EXPIRES, "0")) > now and not _is_dead(t)]
 
@@ -174,3 +186,7 @@ def _host() -> str:
     """Return what tells this machine, as booted now, from others."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.exists() else socket.gethostname()
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000

@@ -79,9 +79,9 @@ def _by_depth(stats: pd.DataFrame, tested: RegionCounts) -> str:
     depth = pd.Series(tested.coverage.mean(axis=1), index=tested.samples.index.astype(str))
     error = (stats["predicted_proportion"] - stats["true_proportion"]).abs()
     of_sample = error.groupby(stats["sample"].astype(str)).mean().reindex(depth.index)
-    edges = np.unique(np.quantile(depth, [0, 1 / 3, 2 / 3, 1]))
+    edges = np.unique(np.quantile(depth, [0, 1 / 3, 2 / 3, 1])).tolist()
     if len(edges) < 2:
-        edges = np.array([edges[0], edges[0] + 1])
+        edges.append(edges[0] + 1)
     group = pd.cut(depth, edges, include_lowest=True, precision=1)
     table = of_sample.groupby(group, observed=True).agg(["size", "mean"]).reset_index()
     table.columns = pd.Index(["depth", "samples", "mae"])

@@ -26,7 +26,7 @@ from experiments.gates import (
     check_tissues,
     load_policy,
 )
-from experiments.lease import Lease, held
+from experiments.lease import held
 from experiments.moves import QUALIFIED, alias, finish_interrupted, move_production, now
 from experiments.names import BOOK, MODEL_NAME, PREVIOUS, PRODUCTION
 from experiments.referee import Examined, against, examine, recorded
@@ -96,8 +96,7 @@ def promote(
     if not all(verdict.passed for verdict in verdicts):
         _note(client, version, policy, verdicts, why, qualified=False)
         return Decision(run_id, verdicts, version, False)
-    source = client.get_model_version(MODEL_NAME, version).source
-    with held(client, BOOK, source=source, why=f"promote version {version}") as lease:
+    with held(client, BOOK, run_id=run_id, why=why or f"promote version {version}") as lease:
         finish_interrupted(client, lease)
         verdicts += _compare(client, run, examined, policy, benchmark)
         passed = all(verdict.passed for verdict in verdicts)
@@ -122,8 +121,8 @@ def rollback(*, why: str = "") -> tuple[str, str]:
         If its files are not those that were promoted.
     """
     client = MlflowClient()
-    source = _source(client)
-    with held(client, BOOK, source=source, why=why or "roll back") as lease:
+    run_id = _production_run(client)
+    with held(client, BOOK, run_id=run_id, why=why or "roll back") as lease:
         finish_interrupted(client, lease)
         present, previous = alias(client, PRODUCTION), alias(client, PREVIOUS)
         if present is None or previous in (None, present):
@@ -164,9 +163,7 @@ def _judge(
     allow_changed_code: bool,
 ) -> tuple[list[Verdict], Examined | None]:
     """Return what can be said without a champion, and what the model answered."""
-    lineage = check_lineage(
-        run.data.tags, policy.lineage, allow_changed_code=allow_changed_code
-    )
+    lineage = check_lineage(run.data.tags, policy.lineage, allow_changed_code=allow_changed_code)
     try:
         examined = recorded(run, bundle) if benchmark is None else examine(bundle, benchmark)
     except MismatchError as error:
@@ -200,9 +197,7 @@ def _compare(
         return [Verdict(name, False, "the model was not examined")]
     try:
         bundle = verify(client, version)
-        theirs = (
-            recorded(champion, bundle) if benchmark is None else examine(bundle, benchmark)
-        )
+        theirs = recorded(champion, bundle) if benchmark is None else examine(bundle, benchmark)
         difference, losses = against(examined, theirs)
     except MismatchError as error:
         return [Verdict(name, False, str(error))]
@@ -235,8 +230,8 @@ def _note(
         client.set_model_version_tag(MODEL_NAME, version, name, value)
 
 
-def _source(client: MlflowClient) -> str:
+def _production_run(client: MlflowClient) -> str:
     version = alias(client, PRODUCTION)
     if version is None:
         raise ConfigError("there is no production model", where=MODEL_NAME)
-    return str(client.get_model_version(MODEL_NAME, version).source)
+    return str(client.get_model_version(MODEL_NAME, version).run_id)

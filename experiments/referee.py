@@ -112,9 +112,7 @@ def read_benchmark(path: Path) -> RegionCounts:
     return read_h5ad(path)
 
 
-def against(
-    challenger: Examined, champion: Examined
-) -> tuple[Difference, dict[str, float]]:
+def against(challenger: Examined, champion: Examined) -> tuple[Difference, dict[str, float]]:
     """Return the difference of the mean absolute error, and how much more each tissue has.
 
     Raises

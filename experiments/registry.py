@@ -1,41 +1,27 @@
-"""The model registry: register and promote the models of runs; fetch them for use."""
+"""The model registry: find and register the models of runs; fetch them for use."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from deconv.errors import ConfigError, DeconvError
-from experiments.gates import (
-    Verdict,
-    check_against_champion,
-    check_limits,
-    check_sparse,
-    load_gates,
-)
+from deconv.bundle import Bundle
+from deconv.errors import ConfigError
+from experiments.lease import unless_there
+from experiments.names import MODEL_NAME, PRODUCTION
+from experiments.reading import quoted
 from experiments.replay import MODEL_TAG
 
-MODEL_NAME = "sparse-deconvolution"
-PRODUCTION, PREVIOUS = "production", "previous"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What became of a candidate: its version, None for a model that is not sparse."""
-
-    run_id: str
-    verdicts: list[Verdict]
-    version: str | None
-
-    @property
-    def promoted(self) -> bool:
-        """Whether `production` now names this model."""
-        return all(verdict.passed for verdict in self.verdicts)
+_ABOUT = (
+    "Sparse deconvolution of DNA methylation mixtures. `production` met every rule of "
+    "mlruns_config/gates.yaml; `deconv promote` and `deconv rollback` move it."
+)
+_LINEAGE = {"git.commit", "git.dirty", "data.sha256", "atlas.sha256", "version.deconv"}
+_SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
 
 
 def fetch_model(uri: str) -> Path:
@@ -58,45 +44,13 @@ def fetch_model(uri: str) -> Path:
     return bundle if bundle.is_dir() else folder
 
 
-def promote(run_id: str) -> Decision:
-    """Register a run's sparse model, and make it `production` if it meets every rule.
-
-    The version replaced keeps the alias `previous`.
-
-    Raises
-    ------
-    ConfigError
-        If the run is not finished or has no model.
-    """
-    client = MlflowClient()
-    run = _finished_run(client, run_id)
-    champion = production_run(client)
-    verdicts = [
-        check_sparse(run.data.params),
-        *check_limits(run.data.metrics, load_gates()),
-    ]
-    if champion is None:
-        verdicts.append(check_against_champion(run.data.metrics, None, None, None))
-    elif champion.info.run_id != run_id:
-        verdicts.append(
-            check_against_champion(
-                run.data.metrics, test_set(run), champion.data.metrics, test_set(champion)
-            )
-        )
-    sparse = verdicts[0]
-    decision = Decision(run_id, verdicts, _register(client, run) if sparse.passed else None)
-    if decision.version is None or not decision.promoted:
-        return decision
-    version = decision.version
-    previous = _alias(client, PRODUCTION)
-    client.set_registered_model_alias(MODEL_NAME, PRODUCTION, version)
-    if previous not in (None, version):
-        client.set_registered_model_alias(MODEL_NAME, PREVIOUS, previous)
-    return decision
-
-
-def best_sparse_run(experiment: str) -> str:
+def best_sparse_run(experiment: str, study: str | None = None) -> str:
     """Return the id of the finished two-stage run with the smallest validation error.
+
+    Parameters
+    ----------
+    study
+        Value of the tag `study`: only its runs are considered.
 
     Raises
     ------
@@ -104,36 +58,29 @@ def best_sparse_run(experiment: str) -> str:
         If there is none.
     """
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
+    of_study = "" if study is None else f" AND tags.study = {quoted(study)}"
     runs = mlflow.search_runs(
         experiment_names=[name],
-        filter_string=f"attributes.status = 'FINISHED' AND tags.sparse = 'true' "
-        f"AND tags.`{MODEL_TAG}` LIKE '%'",
+        filter_string="attributes.status = 'FINISHED' AND tags.sparse = 'true' "
+        f"AND tags.`{MODEL_TAG}` LIKE '%'{of_study}",
         order_by=["metrics.`best/val/mae` ASC"],
         max_results=1,
         output_format="list",
     )
     if not runs:
-        raise ConfigError("no finished sparse run", where=f"experiment {name}")
+        where = f"experiment {name}" + ("" if study is None else f", study {study}")
+        raise ConfigError("no finished sparse run", where=where)
     return str(runs[0].info.run_id)
 
 
-def test_set(run: Run) -> str | None:
-    """Return the digest of the test mixtures of a run."""
-    for entry in run.inputs.dataset_inputs if run.inputs is not None else []:
-        if entry.dataset.name == "test":
-            return str(entry.dataset.digest)
-    return None
+def finished_run(client: MlflowClient, run_id: str) -> Run:
+    """Return a run that is finished and has a model.
 
-
-def production_run(client: MlflowClient) -> Run | None:
-    """Return the run behind the alias `production`, if it is set."""
-    version = _alias(client, PRODUCTION)
-    if version is None:
-        return None
-    return client.get_run(str(client.get_model_version(MODEL_NAME, version).run_id))
-
-
-def _finished_run(client: MlflowClient, run_id: str) -> Run:
+    Raises
+    ------
+    ConfigError
+        If it is not, or there is no such run.
+    """
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
@@ -143,37 +90,25 @@ def _finished_run(client: MlflowClient, run_id: str) -> Run:
     return run
 
 
-def _register(client: MlflowClient, run: Run) -> str:
-    """Register the run's model, once."""
+def model_uri(run: Run) -> str:
+    """Return the URI of the model that a run logged."""
+    return str(run.data.tags[MODEL_TAG])
+
+
+def register(client: MlflowClient, run: Run, bundle: Bundle, tags: Mapping[str, str]) -> str:
+    """Register the run's model, once, and return its version."""
     same_run = f"name = '{MODEL_NAME}' and run_id = '{run.info.run_id}'"
     for version in client.search_model_versions(same_run):
         return str(version.version)
-    tags: dict[str, Any] = {
-        "run_id": run.info.run_id,
-        "git.commit": run.data.tags.get("git.commit", "unknown"),
-    }
-    if "test/mae" in run.data.metrics:  # a run may have had no donors to test on
-        tags["test/mae"] = f"{run.data.metrics['test/mae']:.6f}"
-    try:
-        client.create_registered_model(MODEL_NAME)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    uri = run.data.tags[MODEL_TAG]
+    facts = {"run_id": run.info.run_id, **tags}
+    facts |= {k: v for k, v in run.data.tags.items() if k in _LINEAGE}
+    metrics = run.data.metrics  # a run may have had no donors to test on
+    facts |= {k: f"{metrics[k]:.6g}" for k in _SHOWN if k in metrics}
+    with unless_there():
+        client.create_registered_model(MODEL_NAME, description=_ABOUT)
+    uri = model_uri(run)
     registered = client.create_model_version(
-        MODEL_NAME,
-        uri,
-        run_id=run.info.run_id,
-        tags=tags,
+        MODEL_NAME, uri, run_id=run.info.run_id, tags=facts, description=bundle.card,
         model_id=uri.removeprefix("models:/"),
-    )
+    )  # fmt: skip
     return str(registered.version)
-
-
-def _alias(client: MlflowClient, alias: str) -> str | None:
-    try:
-        return str(client.get_model_version_by_alias(MODEL_NAME, alias).version)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise DeconvError("cannot read the registry", got=str(error).splitlines()[0]) from error

@@ -23,6 +23,7 @@ from deconv.train import Metrics, Record, TrainState, train
 from experiments.data import RunData
 from experiments.labels import result_tags
 from experiments.mlflow_model import model_files
+from experiments.model_card import donors, model_card
 from experiments.prepare import PreparedRun
 from experiments.results import evaluate_run, write_results
 from experiments.rundir import RunFolder
@@ -174,15 +175,9 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
     bundle = folder.path / "bundle"
     if not bundle.exists():
         hashes = {"data": data.pure.content_hash, "atlas": data.atlas.content_hash}
-        write_bundle(
-            bundle,
-            Bundle(
-                best.network,
-                data.atlas,
-                calibration,
-                {**facts, "sha256": hashes, "metrics": metrics},
-            ),
-        )
+        origin = {**facts, "sha256": hashes, "donors": donors(data), "metrics": metrics}
+        card = model_card(folder.path.name, config, data, metrics, tables["summary_stats"])
+        write_bundle(bundle, Bundle(best.network, data.atlas, calibration, origin, card))
     tracked.log_summary(metrics, step=best.epoch)
     tracked.set_tags(result_tags(config, data.atlas, metrics))
     tracked.log_files(folder.artifacts())

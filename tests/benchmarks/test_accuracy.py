@@ -11,7 +11,6 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from deconv.benchmarks.accuracy import NETWORK, ORACLE, margin
-from deconv.evaluate import calibration_error
 from deconv.benchmarks.bootstrap import bootstrap_intervals
 from deconv.benchmarks.scenarios import (
     BATCH_SHIFT,
@@ -23,6 +22,7 @@ from deconv.benchmarks.scenarios import (
     shifted_batch,
 )
 from deconv.errors import ConfigError
+from deconv.evaluate import calibration_error
 from deconv.metrics import evaluate_predictions
 
 DECONV = str(Path(sys.executable).with_name("deconv"))

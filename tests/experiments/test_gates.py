@@ -2,23 +2,34 @@
 
 import pytest
 
-from experiments.gates import check_against_champion, check_limits, check_sparse, load_gates
+from deconv.benchmarks.bootstrap import Difference
+from deconv.errors import ConfigError
+from experiments.gates import (
+    check_against_champion,
+    check_leakage,
+    check_limits,
+    check_lineage,
+    check_sparse,
+    check_tissues,
+    load_policy,
+)
 
 GOOD = {
     "best/train/presence_accuracy": 0.97, "best/val/presence_accuracy": 0.96,
     "best/val/presence_balanced_accuracy": 0.95, "best/val/mae": 0.01,
     "test/presence_accuracy": 0.96, "test/presence_balanced_accuracy": 0.95,
     "test/presence_f1": 0.93, "test/mae": 0.01, "test/spurious_mass": 0.01,
-    "test/prediction_ratio": 0.98, "val/loss_trend": 0.8,
+    "test/prediction_ratio": 0.98, "val/loss_trend": 0.8, "test/interval_coverage": 0.95,
+    "test/calibration_error": 0.01,
 }  # fmt: skip
 
 
 def failed(metrics):
-    return [v.rule for v in check_limits(metrics, load_gates()) if not v.passed]
+    return [v.rule for v in check_limits(metrics, load_policy().metrics) if not v.passed]
 
 
 def test_gates_cover_the_success_criteria_and_a_good_model_passes():
-    assert set(load_gates()) == set(GOOD)
+    assert set(load_policy().metrics) == set(GOOD)
     assert failed(GOOD) == []
 
 
@@ -42,7 +53,7 @@ def test_model_that_calls_nothing_fails_although_its_accuracy_is_high():
 def test_unmeasured_metric_fails():
     metrics = {k: v for k, v in GOOD.items() if k != "test/mae"}
     assert failed(metrics) == ["test/mae"]
-    (verdict,) = [v for v in check_limits(metrics, load_gates()) if not v.passed]
+    (verdict,) = [v for v in check_limits(metrics, load_policy().metrics) if not v.passed]
     assert verdict.reason == "not measured, at most 0.05 needed"
 
 
@@ -53,15 +64,78 @@ def test_only_two_stage_models_are_sparse():
 
 
 @pytest.mark.parametrize(
-    ("champion", "test_set", "passed"),
+    ("value", "p_value", "passed"),
+    [(-0.01, 0.002, True), (-0.01, 0.2, False), (0.01, 0.002, False), (0.0, 1.0, False)],
+)
+def test_challenger_must_beat_the_champion_with_confidence(value, p_value, passed):
+    verdict = check_against_champion(
+        Difference(value, value - 0.01, value + 0.01, p_value), load_policy().champion
+    )
+    assert verdict.passed is passed, verdict.reason
+    assert f"mae {value:+.3g}" in verdict.reason
+
+
+def test_first_champion_needs_no_other():
+    rule = load_policy().champion
+    assert check_against_champion(None, rule).passed
+    assert check_tissues({}, rule).passed
+
+
+def test_tissue_that_got_much_worse_is_named():
+    rule = load_policy().champion
+    assert check_tissues({"Liver": rule.largest_tissue_loss, "Lung": -0.01}, rule).passed
+    verdict = check_tissues({"Liver": 0.02, "Lung": -0.03}, rule)
+    assert not verdict.passed
+    assert verdict.reason == "Liver has most: +0.02, at most 0.005 allowed"
+
+
+KNOWN = {
+    "git.commit": "a" * 40, "git.dirty": "false", "data.sha256": "d", "atlas.sha256": "e",
+    "version.deconv": "0.1.0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed", "reason"),
     [
-        (None, None, True),
-        ({"test/mae": 0.02}, "t1", True),
-        ({"test/mae": 0.01}, "t1", False),
-        ({"test/mae": 0.02}, "t2", False),
-        ({}, "t1", False),
+        ({}, True, "commit aaaaaaaaaaaa"),
+        ({"git.dirty": "true"}, False, "commit aaaaaaaaaaaa with changes that were not committed"),
+        ({"git.commit": "unknown", "git.dirty": "unknown"}, True, "release 0.1.0"),
+        ({"data.sha256": "unknown"}, False, "not known: data.sha256"),
     ],
 )
-def test_challenger_must_beat_the_champion_on_the_same_test(champion, test_set, passed):
-    verdict = check_against_champion(GOOD, "t1", champion, test_set)
-    assert verdict.passed is passed, verdict.reason
+def test_lineage(changes, passed, reason):
+    verdict = check_lineage({**KNOWN, **changes}, load_policy().lineage)
+    assert (verdict.passed, verdict.reason) == (passed, reason)
+
+
+def test_changed_code_can_be_allowed():
+    rule = load_policy().lineage
+    assert check_lineage({**KNOWN, "git.dirty": "true"}, rule, allow_changed_code=True).passed
+
+
+def test_donor_of_the_test_that_was_trained_on_is_named():
+    assert check_leakage(["a", "b"], ["c"]).passed
+    verdict = check_leakage(["a", "b"], ["b", "c"])
+    assert (verdict.passed, verdict.reason) == (
+        False, "1 of 2 donors of the test were trained on: b",
+    )  # fmt: skip
+    assert check_leakage(None, ["c"]).reason == "the donors of the model are not known"
+    assert not check_leakage(["a"], None).passed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 1\ngates: {}\n", "[]", "version: 2\nmetrics: {}\n", "a: [",
+        "version: 2\nmetrics: {test/mae: {}}\nchampion: {confidence: 0.95, "
+        "largest_tissue_loss: 0.01}\nlineage: {tags: [], allow_changed_code: false}\n",
+    ],
+    ids=["old", "list", "empty", "no_yaml", "no_limit"],
+)  # fmt: skip
+def test_file_that_is_no_policy_is_refused(tmp_path, text):
+    (tmp_path / "gates.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="not a promotion policy"):
+        load_policy(tmp_path / "gates.yaml")
+    with pytest.raises(ConfigError, match="not a promotion policy"):
+        load_policy(tmp_path / "absent.yaml")

@@ -1,5 +1,8 @@
 """Promotion in a real registry, and prediction from it."""
 
+import json
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -8,9 +11,14 @@ import pytest
 from deconv.errors import CheckpointError, ConfigError
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
+from experiments import gates, promotion
+from experiments.gates import Policy, load_policy
 from experiments.launch import train_and_report
+from experiments.names import BOOK, MODEL_NAME
 from experiments.predict import load_model, predict_files
-from experiments.registry import MODEL_NAME, best_sparse_run, fetch_model, promote
+from experiments.promotion import promote, rollback
+from experiments.referee import read_benchmark
+from experiments.registry import best_sparse_run, fetch_model
 
 PRODUCTION = f"models:/{MODEL_NAME}@production"
 
@@ -25,11 +33,19 @@ def trained(store, small_config, atlas_file):
 
 @pytest.fixture
 def lenient(monkeypatch):
-    """The small run is too short for the loss to fall; the other gates stay."""
-    from experiments import registry
+    """The small run is too short for the loss to fall and to be sure; the other gates stay.
 
-    gates = {k: v for k, v in registry.load_gates().items() if k != "val/loss_trend"}
-    monkeypatch.setattr(registry, "load_gates", lambda: gates)
+    Code under test is changed code.
+    """
+    policy = load_policy()
+    left_out = ("val/loss_trend", "test/calibration_error", "test/interval_coverage")
+    content = policy.model_dump()
+    content["metrics"] = {k: v for k, v in content["metrics"].items() if k not in left_out}
+    content["lineage"]["allow_changed_code"] = True
+    found = Policy.model_validate(content)
+    monkeypatch.setattr(gates, "load_policy", lambda path=None: found)
+    monkeypatch.setattr(promotion, "load_policy", lambda path=None: found)
+    return found
 
 
 @pytest.fixture
@@ -67,35 +83,149 @@ def test_mlflow_itself_loads_the_model_and_agrees(trained, lenient, samples):
     assert not list(folder.rglob("*.pkl"))
 
 
-def test_better_model_replaces_production_and_worse_does_not(trained, lenient, client):
-    first = trained("training.num_epochs=1")
-    assert promote(first.run_id).promoted
-    other = trained("training.num_epochs=4", "training.learning_rate=0.001")
-    better = other.metrics["test/mae"] < first.metrics["test/mae"]
-    decision = promote(other.run_id)
-    assert decision.promoted is better
-    version = client.get_model_version_by_alias(MODEL_NAME, "production")
-    assert version.run_id == (other if better else first).run_id
-    worse = trained("training.num_epochs=1", "model.atlas_start=false")
+def worse_and_better(trained):
+    """A network that starts from chance, and one that starts from the atlas."""
+    worse = trained("training.num_epochs=6", "model.atlas_start=false", "data.test_mixtures=200")
+    return worse, trained("training.num_epochs=2", "data.test_mixtures=200")
+
+
+def aliases(client):
+    return {k: str(v) for k, v in client.get_registered_model(MODEL_NAME).aliases.items()}
+
+
+@pytest.fixture
+def bare(lenient, monkeypatch):
+    """A policy without absolute limits: any sparse model may be the first champion."""
+    content = lenient.model_dump()
+    content["metrics"] = {"test/mae": {"max": 0.5}}
+    found = Policy.model_validate(content)
+    monkeypatch.setattr(promotion, "load_policy", lambda path=None: found)
+    return found
+
+
+def test_better_model_replaces_production_and_back_and_forth(trained, bare, client, deconv):
+    worse, better = worse_and_better(trained)
+    assert promote(worse.run_id).promoted
+    decision = promote(better.run_id, why="from the atlas")
+    assert decision.promoted, decision.verdicts
+    assert decision.replaced == "1"
+
+    assert aliases(client) == {"production": "2", "previous": "1"}
     refused = promote(worse.run_id)
     assert not refused.promoted
-    assert "better than production" in [v.rule for v in refused.verdicts if not v.passed]
-    assert client.get_model_version_by_alias(MODEL_NAME, "production").run_id == version.run_id
+    failed = {v.rule for v in refused.verdicts if not v.passed}
+    assert failed == {"better than production", "no tissue much worse"}
+    assert promote(better.run_id).promoted  # again: nothing changes
+    assert aliases(client) == {"production": "2", "previous": "1"}
+
+    assert rollback(why="a complaint") == ("1", "2")
+    assert aliases(client) == {"production": "1", "previous": "2"}
+    status, output, _ = deconv("rollback")
+    assert status == 0
+    assert "production is version 2 now, previous is 1" in output
+
+    status, output, _ = deconv("models", "--json")
+    told = json.loads(output)
+    assert [m["aliases"] for m in told["versions"]] == [["production"], ["previous"]]
+    assert told["versions"][0]["why"] == "from the atlas"
+    assert "better than production" in told["versions"][1]["refused"]
+    steps = [(m["from_version"], m["to_version"], m["stage"]) for m in told["moves"]]
+    assert steps == [("1", "2", "done"), ("2", "1", "done"), ("1", "2", "done"),
+                     ("none", "1", "done")]  # fmt: skip
+    assert "a complaint" in [m["why"] for m in told["moves"]]
+    status, output, _ = deconv("models")
+    assert status == 0
+    assert "moves of production" in output
 
 
-def test_replaced_version_is_kept_as_previous(trained, lenient, client):
-    first, second = trained("training.num_epochs=1"), trained("training.num_epochs=2")
-    worse, better = sorted((first, second), key=lambda r: -r.metrics["test/mae"])
-    assert worse.metrics["test/mae"] != better.metrics["test/mae"]
+def test_dry_run_decides_and_changes_nothing(trained, lenient, client, deconv):
+    run = trained()
+    status, output, _ = deconv("promote", run.folder, "--dry-run")
+    assert status == 0, output
+    assert "would be promoted" in output
+    assert not client.search_registered_models()
+
+
+def test_models_tested_on_other_mixtures_are_not_compared(trained, lenient):
+    assert promote(trained().run_id).promoted
+    other = promote(trained("data.test_mixtures=90").run_id)
+    assert not other.promoted
+    (failed,) = [v for v in other.verdicts if not v.passed]
+    assert "production was tested on other mixtures" in failed.reason
+    assert "--benchmark FILE" in failed.reason
+
+
+def test_benchmark_decides_between_runs_of_other_tests_and_finds_leakage(
+    trained, bare, deconv, tmp_path
+):
+    worse, better = worse_and_better(trained)
+    leaky = trained("random_seed=5", "data.test_mixtures=50")
+    assert deconv("freeze", better.folder, "-o", "bench.h5ad")[0] == 0
+    frozen = read_benchmark(tmp_path / "bench.h5ad")
+    assert len(frozen) == 200
+    assert promote(worse.run_id, benchmark=frozen).promoted
+    refused = promote(leaky.run_id, benchmark=frozen)
+    reasons = {v.rule: v.reason for v in refused.verdicts if not v.passed}
+    assert "donors of the test were trained on" in reasons["donors"]
+    decision = promote(better.run_id, benchmark=frozen)
+    assert decision.promoted, decision.verdicts
+
+
+def test_record_that_is_not_the_models_own_is_refused(trained, lenient, client):
+    run = trained()
+    folder = Path(client.get_run(run.run_id).info.artifact_uri.removeprefix("file://"))
+    stats = pd.read_csv(folder / "summary_stats.csv")
+    stats["predicted_proportion"] = stats["true_proportion"]
+    stats.to_csv(folder / "summary_stats.csv", index=False)
+    decision = promote(run.run_id)
+    reasons = {v.rule: v.reason for v in decision.verdicts if not v.passed}
+    assert "not of the model whose metrics were logged" in reasons["test"]
+
+
+def test_uncommitted_code_is_refused_unless_allowed(trained, lenient, client, monkeypatch):
+    content = lenient.model_dump()
+    content["lineage"]["allow_changed_code"] = False
+    strict = Policy.model_validate(content)
+    run = trained()
+    for name, value in (("git.commit", "a" * 40), ("git.dirty", "true")):
+        client.set_tag(run.run_id, name, value)
+    decision = promote(run.run_id, policy=strict)
+    assert [v.rule for v in decision.verdicts if not v.passed] == ["lineage"]
+    assert promote(run.run_id, policy=strict, allow_changed_code=True).promoted
+
+
+def test_nothing_to_roll_back_to(trained, lenient, store):
+    with pytest.raises(ConfigError, match="there is no production model"):
+        rollback()
+    assert promote(trained().run_id).promoted
+    with pytest.raises(ConfigError, match=r"nothing to roll back to.*previous None"):
+        rollback()
+
+
+def test_interrupted_move_is_finished_by_the_next(trained, bare, client):
+    """As after a kill between the two aliases of a move."""
+    worse, better = worse_and_better(trained)
     assert promote(worse.run_id).promoted
     assert promote(better.run_id).promoted
-    aliases = {
-        alias: client.get_model_version_by_alias(MODEL_NAME, alias).run_id
-        for alias in ("production", "previous")
-    }
-    assert aliases == {"production": better.run_id, "previous": worse.run_id}
-    assert promote(better.run_id).promoted  # again: nothing changes
-    assert client.get_model_version_by_alias(MODEL_NAME, "previous").run_id == worse.run_id
+    client.delete_registered_model_alias(MODEL_NAME, "previous")
+    last = max(client.search_model_versions(f"name='{BOOK}'"), key=lambda v: int(v.version))
+    client.set_model_version_tag(BOOK, last.version, "stage", "moving")
+    assert rollback() == ("1", "2")
+
+
+def test_damaged_previous_version_does_not_come_back(trained, bare, client):
+    worse, better = worse_and_better(trained)
+    assert promote(worse.run_id).promoted
+    assert promote(better.run_id).promoted
+    for weights in Path.cwd().rglob("weights.safetensors"):
+        if "runs" in weights.relative_to(Path.cwd()).parts:
+            continue
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: the file is not what"):
+        rollback()
+    assert aliases(client)["production"] == "2"
 
 
 def test_single_stage_model_is_not_registered(trained, client):
@@ -122,6 +252,7 @@ def test_model_without_a_test_is_registered_but_not_promoted(trained, client):
     assert decision.version == "1"
     reasons = {v.rule: v.reason for v in decision.verdicts}
     assert reasons["test/mae"] == "not measured, at most 0.05 needed"
+    assert "not tested on donors held out" in reasons["test"]
     assert "production" not in client.get_registered_model(MODEL_NAME).aliases
 
 

@@ -16,7 +16,7 @@ from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.store import write_h5ad
 from experiments.config import load_config
 from experiments.launch import train_and_report
-from experiments.registry import promote
+from experiments.promotion import promote
 from experiments.rundir import RunFolder
 
 EVIL = "<script>alert(1)</script>"

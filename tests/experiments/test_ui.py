@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments.launch import train_and_report
-from experiments.registry import promote
+from experiments.promotion import promote
 
 DECONV = str(Path(sys.executable).with_name("deconv"))
 BROWSER_OPTIONS = [
