@@ -1,20 +1,27 @@
 """Checkpoints and bundles: whole, the same after loading, and never code."""
 
+import dataclasses
+import hashlib
 import json
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from deconv.bundle import FILES, Bundle, read_bundle, write_bundle
 from deconv.calibrate import Calibration
 from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
+from deconv.counts import RegionCounts
 from deconv.errors import CheckpointError, InputError, MismatchError
 from deconv.evaluate import draw_mixtures
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.predictor import NetworkMethod
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 CONFIG = ModelConfig(hidden_size=16, intermediate_size=16, presence_threshold=0.4)
 CALIBRATION = Calibration(0.9, -0.1, [0.4] * 6, [5.0, 20.0], [2.0, 2.5], [0.9, 0.9], [1.1, 1.0])
 
@@ -35,7 +42,8 @@ def checkpoint_file(tmp_path, network, atlas):
 
 @pytest.fixture
 def bundle_folder(tmp_path, network, atlas):
-    write_bundle(tmp_path / "bundle", Bundle(network, atlas, CALIBRATION, {"run_id": "abc"}))
+    origin = {"run_id": "abc"}
+    write_bundle(tmp_path / "bundle", Bundle(network, atlas, CALIBRATION, origin, "# a card\n"))
     return tmp_path / "bundle"
 
 
@@ -55,6 +63,7 @@ def test_loaded_models_predict_the_same(network, atlas, checkpoint_file, bundle_
     checkpoint, bundle = load_checkpoint(checkpoint_file), read_bundle(bundle_folder)
     assert (checkpoint.epoch, checkpoint.state) == (3, {"epoch": 3})
     assert bundle.provenance == {"run_id": "abc"}
+    assert bundle.card == "# a card\n"
     assert bundle.calibration == CALIBRATION
     for loaded in (checkpoint, bundle):
         assert loaded.network.config == CONFIG
@@ -119,6 +128,71 @@ def test_manifest_that_does_not_fit_is_refused(bundle_folder):
             read_bundle(bundle_folder)
     manifest.write_text("{")
     with pytest.raises(CheckpointError, match="not a manifest"):
+        read_bundle(bundle_folder)
+
+
+def test_bundle_of_the_format_before_still_loads_and_predicts_the_same():
+    bundle = read_bundle(FIXTURES / "bundle_v2")
+    saved = np.load(FIXTURES / "bundle_v2_expected.npz")
+    samples = pd.DataFrame(index=["a", "b", "c"])
+    counts = RegionCounts(saved["methylated"], saved["coverage"], bundle.atlas.regions, samples)
+    method = NetworkMethod(bundle.network, bundle.atlas, calibration=bundle.calibration)
+    np.testing.assert_allclose(
+        method.predict(counts).proportions, saved["proportions"], rtol=1e-4, atol=1e-6
+    )
+    assert bundle.card == ""
+
+
+def test_regions_of_another_model_are_refused(tmp_path, bundle_folder, network, atlas):
+    """Even with a manifest that was made to agree."""
+    regions = atlas.regions
+    moved = dataclasses.replace(regions, start=regions.start + 1, end=regions.end + 1)
+    write_bundle(tmp_path / "other", Bundle(network, dataclasses.replace(atlas, regions=moved)))
+    shutil.copy(tmp_path / "other" / "regions.tsv", bundle_folder)
+    with pytest.raises(CheckpointError, match=r"regions\.tsv: the file is not what was written"):
+        read_bundle(bundle_folder)
+    manifest = bundle_folder / "manifest.json"
+    content = json.loads(manifest.read_text())
+    swapped = hashlib.sha256((bundle_folder / "regions.tsv").read_bytes()).hexdigest()
+    content["sha256"]["regions.tsv"] = swapped
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="the atlas is not what was written"):
+        read_bundle(bundle_folder)
+
+
+def test_anything_else_in_a_bundle_is_refused_and_not_run(tmp_path, bundle_folder):
+    planted = tmp_path / "planted"
+    (bundle_folder / "extra.pkl").write_bytes(pickle.dumps(Payload(planted)))
+    with pytest.raises(CheckpointError, match=r"does not belong there; got extra\.pkl"):
+        read_bundle(bundle_folder)
+    (bundle_folder / "extra.pkl").replace(bundle_folder / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: the file is not what"):
+        read_bundle(bundle_folder)
+    manifest = bundle_folder / "manifest.json"
+    content = json.loads(manifest.read_text())
+    payload = (bundle_folder / "weights.safetensors").read_bytes()
+    content["sha256"]["weights.safetensors"] = hashlib.sha256(payload).hexdigest()
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="do not fit together"):
+        read_bundle(bundle_folder)
+    assert not planted.exists()
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "sub/weights.safetensors"])
+def test_path_that_leaves_the_folder_is_refused(bundle_folder, name):
+    manifest = bundle_folder / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["sha256"][name] = content["sha256"].pop("weights.safetensors")
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="the manifest lists other files"):
+        read_bundle(bundle_folder)
+
+
+def test_link_out_of_the_folder_is_refused(tmp_path, bundle_folder):
+    weights = bundle_folder / "weights.safetensors"
+    weights.replace(tmp_path / "outside.safetensors")
+    weights.symlink_to(tmp_path / "outside.safetensors")
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: the file is not what"):
         read_bundle(bundle_folder)
 
 
