@@ -33,7 +33,7 @@ CURVES = (
     "spurious_mass", "sparsity_loss", "presence_loss",
 )  # fmt: skip
 _PROVENANCE = (
-    "config", "dataset", "study", "phase", "git.commit", "git.dirty", "host", "threads",
+    "config", "dataset", "study", "phase", "git.commit", "git.dirty", "host", "device", "threads",
     "precision",
 )  # fmt: skip
 Curve = list[tuple[int, float]]

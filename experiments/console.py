@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +13,9 @@ from rich.table import Table
 
 from deconv.metrics import HEADLINE
 from experiments.gates import Verdict
+
+if TYPE_CHECKING:  # torch is slow to import, and most commands only need the tables
+    from experiments.reproduce import Condition, Difference
 
 _PERCENT = {"mae", "spurious_mass"}
 _HEADINGS = dict(zip(HEADLINE, ("MAE", "bal. acc.", "F1", "spurious", "ratio"), strict=True))
@@ -107,6 +110,28 @@ def verdict_table(verdicts: list[Verdict]) -> Table:
     for verdict in verdicts:
         mark = "[green]pass[/]" if verdict.passed else "[red]fail[/]"
         table.add_row(verdict.rule, mark, verdict.reason)
+    return table
+
+
+def conditions_table(conditions: Sequence["Condition"]) -> Table:
+    """Return what a result depends on, as it was and as it is here."""
+    table = Table(title="conditions", title_justify="left")
+    for column in ("", "of the run", "here", ""):
+        table.add_column(column, overflow="fold")
+    for condition in conditions:
+        mark = "[green]same[/]" if condition.is_same else "[yellow]differs[/]"
+        table.add_row(condition.name, condition.was, condition.now, mark)
+    return table
+
+
+def differences_table(differences: Sequence["Difference"], n: int = 20) -> Table:
+    """Return the first ``n`` values that are not as they were logged."""
+    title = "not as logged" if len(differences) <= n else f"not as logged, first {n}"
+    table = Table(title=title, title_justify="left")
+    for column in ("metric", "logged", "now"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for d in differences[:n]:
+        table.add_row(d.name, *("missing" if v is None else f"{v!r}" for v in (d.logged, d.found)))
     return table
 
 

@@ -20,7 +20,7 @@ _FOLDER_SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
 _NOT_PARAMETERS = ("output.", "data.profile_megabytes", "training.num_workers")
 
 
-def run_tags(config: RunConfig, name: str, atlas: Atlas) -> dict[str, str]:
+def run_tags(config: RunConfig, name: str, atlas: Atlas, device: torch.device) -> dict[str, str]:
     """Return the tags by which people find and filter runs.
 
     ``phase`` is that of the curriculum (1, 2, 3, or mixed), ``dataset`` the name of the pure
@@ -37,6 +37,7 @@ def run_tags(config: RunConfig, name: str, atlas: Atlas) -> dict[str, str]:
         "sparse": str(config.model.use_two_stage).lower(),
         "dataset": dataset_name(config),
         "config": _FOLDER_SUFFIX.sub("", name),
+        "device": device.type,
         "threads": str(torch.get_num_threads()),
         DESCRIPTION: _subject(config, atlas),
     }

@@ -33,7 +33,7 @@ def opening_lines(
     tags = {
         **code_tags(),
         **machine_tags(),
-        **run_tags(config, folder.name, data.atlas),
+        **run_tags(config, folder.name, data.atlas, data.train.device),
         "designs": ",".join(config.data.mixtures.designs),
         "data.sha256": data.pure.content_hash,
         "atlas.sha256": data.atlas.content_hash,
