@@ -37,7 +37,7 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
     """
     try:
         yield
-    except (MlflowException, OSError, SQLAlchemyError) as error:
+    except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
         reason = first_line(error)
         code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
         kind = TrackingError if code in _PASSING | _DENIED else RefusedError
