@@ -58,8 +58,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "weights": network.state_dict(),
         "state": checkpoint.state,
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch hides it: a full disk
+                raise error.__context__ from error
+            raise
 
 
 def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:

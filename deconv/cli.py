@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from deconv.errors import DeconvError
+from deconv.files import disk_errors
 
 GROUP = "deconv.commands"
 
@@ -35,7 +36,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line: status 2 and one message for an error a user can act on."""
     try:
-        return cli.main(arguments, prog_name="deconv", standalone_mode=False)
+        with disk_errors("deconv", "space to write"):
+            return cli.main(arguments, prog_name="deconv", standalone_mode=False)
     except DeconvError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
+import errno
 import os
 import shutil
 import uuid
@@ -7,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deconv.errors import InputError
+from deconv.errors import DeconvError, InputError
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
 @contextmanager
@@ -47,6 +50,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(where: object, expected: str) -> Iterator[None]:
+    """Turn the errors of a full or failing disk into a `DeconvError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise DeconvError(
+            "the disk does not take the files", where=where, got=error.strerror, expected=expected
+        ) from error
 
 
 def require_file(path: Path) -> None:

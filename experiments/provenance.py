@@ -15,17 +15,16 @@ _LIBRARIES = ("torch", "numpy", "mlflow", "anndata", "scipy")
 
 
 def code_tags() -> dict[str, str]:
-    """Return the git commit of the code and whether it was changed since.
+    """Return the git commit of the code and whether the code was changed since.
 
     A package outside a git checkout says so; a virtual environment inside some
     checkout is not mistaken for it.
     """
-    package = Path(__file__).parent
-    tracked = _git(package, "ls-files", "--error-unmatch", Path(__file__).name)
-    commit = _git(package, "rev-parse", "HEAD") if tracked else None
-    if commit is None:
+    root = _checkout()
+    if root is None:
         return {"git.commit": "unknown", "git.dirty": "unknown"}
-    changed = _git(package, "status", "--porcelain")
+    commit = _git(root, "rev-parse", "HEAD") or "unknown"
+    changed = _git(root, "status", "--porcelain", "--", *_PACKAGES)
     return {
         "git.commit": commit,
         "git.dirty": str(bool(changed)).lower(),
@@ -55,17 +54,16 @@ def code_diff() -> str:
 
     ``git apply`` takes it.
     """
-    package = Path(__file__).parent
-    root = _git(package, "rev-parse", "--show-toplevel")
-    if code_tags()["git.commit"] == "unknown" or root is None:
+    root = _checkout()
+    if root is None:
         return ""
-    top, paths = Path(root), [name for name in _PACKAGES if (Path(root) / name).exists()]
-    index = Path(_git(top, "rev-parse", "--git-path", "index") or "")
+    index = root / (_git(root, "rev-parse", "--git-path", "index") or "")
+    paths = [name for name in _PACKAGES if (root / name).exists()]
     with TemporaryDirectory() as folder:
         # In an index of its own, new files can be added without touching the user's.
-        own = Path(shutil.copy(top / index, Path(folder) / "index"))
-        _git(top, "add", "--intent-to-add", "--", *paths, index=own)
-        found = _git(top, "diff", "HEAD", "--", *paths, index=own)
+        own = Path(shutil.copy2(index, Path(folder) / "index"))
+        _git(root, "add", "--intent-to-add", "--", *paths, index=own)
+        found = _git(root, "diff", "HEAD", "--", *paths, index=own)
     return f"{found}\n" if found else ""
 
 
@@ -73,6 +71,14 @@ def environment() -> str:
     """Return every installed distribution with its version, as ``pip install -r`` reads it."""
     found = {d.metadata["Name"]: d.version for d in metadata.distributions()}
     return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
+
+
+def _checkout() -> Path | None:
+    package = Path(__file__).parent
+    if _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    root = _git(package, "rev-parse", "--show-toplevel")
+    return None if root is None else Path(root)
 
 
 def _git(folder: Path, *arguments: str, index: Path | None = None) -> str | None:

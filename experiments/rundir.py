@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from deconv.errors import ConfigError, MismatchError
-from deconv.files import write_text
+from deconv.files import disk_errors, write_text
 from deconv.train import Metrics
 from experiments.alerts import DELIVERED
 from experiments.config import RunConfig, validate_config
@@ -118,8 +118,10 @@ class RunFolder:
     @contextmanager
     def ending(self, tracked: TrackedRun) -> Iterator[None]:
         """Record how the run ended; one that ends otherwise can be resumed."""
+        hint = f"space to write; then deconv train --resume {self.path}"
         try:
-            yield
+            with disk_errors(self.path, hint):
+                yield
         except BaseException as error:
             tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise

@@ -25,6 +25,10 @@ class TrackingError(DeconvError):
     """The tracking store cannot be reached or refuses; the run's folder has everything."""
 
 
+class AwayError(TrackingError):
+    """The store takes nothing, from anybody or from us; later it may."""
+
+
 class RefusedError(TrackingError):
     """The store is there and will not take this one thing, however often it is asked."""
 
@@ -33,14 +37,14 @@ class RefusedError(TrackingError):
 def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]:
     """Turn the errors of MLflow and of the way to it into a `TrackingError`.
 
-    It is a `RefusedError` where asking again would not help.
+    It is a `RefusedError` where asking again would not help, else an `AwayError`.
     """
     try:
         yield
-    except (MlflowException, OSError, SQLAlchemyError) as error:
+    except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
         reason = first_line(error)
         code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
-        kind = TrackingError if code in _PASSING | _DENIED else RefusedError
+        kind = AwayError if code in _PASSING | _DENIED else RefusedError
         if code in _DENIED:
             expected = "MLFLOW_TRACKING_USERNAME and _PASSWORD of a user who may write"
         raise kind(what, where=store_name(), got=reason, expected=expected) from error

@@ -14,11 +14,12 @@ from typing import Any
 import mlflow
 from mlflow.tracking import MlflowClient
 
-from deconv.errors import ConfigError, DeconvError, InputError
+from deconv.errors import ConfigError, InputError
 from deconv.files import write_text
 from experiments.replay import Replay, batches
 from experiments.spool import SPOOL, Entry, read_spool
 from experiments.store import (
+    AwayError,
     RefusedError,
     TrackingError,
     retry_ourselves,
@@ -195,13 +196,17 @@ class BusyError(TrackingError):
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of a folder: lines sent now, lines left, the run, and what went wrong."""
+    """What became of a folder: lines sent now, lines left, the run, and what went wrong.
+
+    ``is_away``: the store takes nothing, and need not be asked about other runs.
+    """
 
     folder: Path
     n_sent: int
     n_left: int
     run_id: str
     problems: list[str]
+    is_away: bool
 
 
 def sync_folder(folder: Path, *, from_start: bool = False) -> Synced:
@@ -233,15 +238,17 @@ def sync_folder(folder: Path, *, from_start: bool = False) -> Synced:
             Position().save(folder, store_name())
     outbox = Outbox(folder, entries)
     before = outbox.n_left
+    is_away = False
     try:
         outbox.send()
     except BusyError:
         raise
-    except DeconvError as error:
+    except TrackingError as error:
         problems.append(str(error))
+        is_away = isinstance(error, AwayError)
     problems += outbox.position.aside.values()
     n_left = outbox.n_left
-    return Synced(folder, before - n_left, n_left, outbox.position.run_id, problems)
+    return Synced(folder, before - n_left, n_left, outbox.position.run_id, problems, is_away)
 
 
 def spools_in(directory: Path) -> list[Path]:

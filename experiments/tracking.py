@@ -61,6 +61,8 @@ class TrackedRun:
                 deliver = AlertDelivery(self._alerts, folder, self.spool.entries, self._run_ids)
                 self._followers.append(Follower("alerts", deliver.send, self._tell_alert_state))
             self.set_status("RUNNING")
+            for follower in self._followers:
+                follower.wake()  # to what a run left that is gone on with
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -33,5 +33,7 @@ def sync(folders: tuple[Path, ...], directory: str, from_start: bool) -> None:
         state = f"{synced.n_sent} records sent, {synced.n_left} left"
         click.echo(f"{folder}: {state}, run {synced.run_id or 'not there yet'}")
         n_left += synced.n_left + len(synced.problems)
+        if synced.is_away:
+            break  # the others would wait for the same answer
     if n_left:
         raise click.exceptions.Exit(1)
