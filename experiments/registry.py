@@ -44,13 +44,15 @@ def fetch_model(uri: str) -> Path:
     return bundle if bundle.is_dir() else folder
 
 
-def best_sparse_run(experiment: str, study: str | None = None) -> str:
-    """Return the id of the finished two-stage run with the smallest validation error.
+def sparse_runs(experiment: str, study: str | None = None, *, n: int = 10) -> list[str]:
+    """Return the ids of the finished two-stage runs, that of the smallest validation error first.
 
     Parameters
     ----------
     study
         Value of the tag `study`: only its runs are considered.
+    n
+        How many at most.
 
     Raises
     ------
@@ -64,13 +66,13 @@ def best_sparse_run(experiment: str, study: str | None = None) -> str:
         filter_string="attributes.status = 'FINISHED' AND tags.sparse = 'true' "
         f"AND tags.`{MODEL_TAG}` LIKE '%'{of_study}",
         order_by=["metrics.`best/val/mae` ASC"],
-        max_results=1,
+        max_results=n,
         output_format="list",
     )
     if not runs:
         where = f"experiment {name}" + ("" if study is None else f", study {study}")
         raise ConfigError("no finished sparse run", where=where)
-    return str(runs[0].info.run_id)
+    return [str(run.info.run_id) for run in runs]
 
 
 def finished_run(client: MlflowClient, run_id: str) -> Run:

@@ -1,5 +1,6 @@
 """`deconv promote`."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,7 +27,8 @@ def promote(
 ) -> None:  # fmt: skip
     """Make the model of RUN (a folder, name or MLflow id) production, if it meets the rules.
 
-    Without RUN it is the best finished sparse run of the experiment.
+    Without RUN the finished sparse runs of the experiment are tried, the best first, until one
+    meets the rules or is production already.
     """
     if run is not None and (best or study is not None):
         raise click.UsageError("give RUN, --study or --best, not two of them")
@@ -38,32 +40,33 @@ def promote(
     from experiments.names import MODEL_NAME, PRODUCTION
     from experiments.promotion import promote as promote_run
     from experiments.referee import read_benchmark
-    from experiments.registry import best_sparse_run
+    from experiments.registry import sparse_runs
     from experiments.rundir import run_id_of
 
     quiet_libraries()
     output = OutputConfig()
-    run_id = (
-        best_sparse_run(output.experiment, study)
-        if run is None else run_id_of(run, output.directory)
+    run_ids = (
+        sparse_runs(output.experiment, study)
+        if run is None else [run_id_of(run, output.directory)]
     )  # fmt: skip
-    decision = promote_run(
-        run_id, benchmark=None if benchmark is None else read_benchmark(benchmark),
+    judge = partial(
+        promote_run, benchmark=None if benchmark is None else read_benchmark(benchmark),
         policy=load_policy(gates), allow_changed_code=allow_changed_code, dry_run=dry_run, why=why,
     )  # fmt: skip
     console = Console(highlight=False, soft_wrap=True)
-    console.print(verdict_table(decision.verdicts))
-    if decision.version is not None:
-        console.print(f"run {run_id} is version {decision.version} of {MODEL_NAME}")
-    if decision.promoted:
-        console.print(f"models:/{MODEL_NAME}@{PRODUCTION} is this model now")
-        return
-    passed = all(verdict.passed for verdict in decision.verdicts)
-    if dry_run and passed:
-        console.print(f"would be promoted: run {run_id}")
-        return
-    for verdict in decision.verdicts:
-        if not verdict.passed:
+    for run_id in run_ids:
+        decision = judge(run_id)
+        console.print(verdict_table(decision.verdicts))
+        if decision.version is not None:
+            console.print(f"run {run_id} is version {decision.version} of {MODEL_NAME}")
+        if decision.promoted:
+            console.print(f"models:/{MODEL_NAME}@{PRODUCTION} is this model now")
+            return
+        failed = [verdict for verdict in decision.verdicts if not verdict.passed]
+        if dry_run and not failed:
+            console.print(f"would be promoted: run {run_id}")
+            return
+        for verdict in failed:
             console.print(f"refused: {verdict.rule}: {verdict.reason}")
     console.print(f"not promoted: {PRODUCTION} stays as it was")
     raise click.exceptions.Exit(1)

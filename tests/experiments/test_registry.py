@@ -1,5 +1,6 @@
 """Promotion in a real registry, and prediction from it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from deconv.errors import CheckpointError, ConfigError
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
+from deconv.stored import read_h5ad
 from experiments import gates, promotion
 from experiments.gates import Policy, load_policy
 from experiments.launch import train_and_report
@@ -18,7 +21,7 @@ from experiments.names import BOOK, MODEL_NAME
 from experiments.predict import load_model, predict_files
 from experiments.promotion import promote, rollback
 from experiments.referee import read_benchmark
-from experiments.registry import best_sparse_run, fetch_model
+from experiments.registry import fetch_model, sparse_runs
 
 PRODUCTION = f"models:/{MODEL_NAME}@production"
 
@@ -256,11 +259,66 @@ def test_model_without_a_test_is_registered_but_not_promoted(trained, client):
     assert "production" not in client.get_registered_model(MODEL_NAME).aliases
 
 
+@pytest.fixture
+def six_runs(trained, client, tmp_path, atlas_file):
+    """A good run, two that are not sparse, and one each with changed code, leakage, a bad tissue."""
+    good = trained("data.test_mixtures=200")
+    dense = [trained("model.use_two_stage=false", f"random_seed={seed}") for seed in (0, 1)]
+    leaky = trained("random_seed=5")
+    dirty = trained("data.test_mixtures=201")
+    pure = read_h5ad(atlas_file)
+    wrong = pure.samples["tissue"].eq("Lung").to_numpy()
+    like = np.flatnonzero(pure.samples["tissue"].eq("Liver"))[: wrong.sum()]
+    coverage, methylated = pure.coverage.copy(), pure.methylated.copy()
+    half = slice(0, pure.coverage.shape[1] // 3)  # a third of Lung's regions are Liver's
+    coverage[wrong, half], methylated[wrong, half] = (
+        coverage[like, half], methylated[like, half],
+    )  # fmt: skip
+    spoilt = dataclasses.replace(pure, coverage=coverage, methylated=methylated)
+    write_h5ad(spoilt, tmp_path / "spoilt.h5ad")
+    worse = train_and_report(str(tmp_path / "small.yaml"), data=str(tmp_path / "spoilt.h5ad"))
+    runs = {"good": good, "dense": dense[0], "denser": dense[1], "leaky": leaky, "dirty": dirty,
+            "worse": worse}  # fmt: skip
+    for name, run in runs.items():
+        client.set_tag(run.run_id, "git.commit", "a" * 40)
+        client.set_tag(run.run_id, "git.dirty", str(name == "dirty").lower())
+    return {name: run.run_id for name, run in runs.items()}, good.folder
+
+
+def test_best_of_six_is_promoted_and_the_others_are_refused_for_their_reasons(
+    six_runs, lenient, deconv, client, tmp_path
+):
+    runs, folder = six_runs
+    assert deconv("freeze", folder, "-o", "bench.h5ad")[0] == 0
+    content = lenient.model_dump(exclude={"sha256"}, exclude_none=True)
+    content["lineage"]["allow_changed_code"] = False
+    content["lineage"]["tags"] = list(content["lineage"]["tags"])
+    (tmp_path / "gates.yaml").write_text(yaml.safe_dump(content))
+    strict = Policy.model_validate(content)
+    frozen = read_benchmark(tmp_path / "bench.h5ad")
+
+    decision = promote(runs["good"], benchmark=frozen, policy=strict)
+    assert decision.promoted, decision.verdicts
+    reasons = {}
+    for name in ("dense", "denser", "leaky", "dirty", "worse"):
+        refused = promote(runs[name], benchmark=frozen, policy=strict)
+        assert not refused.promoted
+        reasons[name] = {v.rule: v.reason for v in refused.verdicts if not v.passed}
+    for name in ("dense", "denser"):
+        assert reasons[name] == {"sparse": "a single-stage model"}
+    assert "were trained on" in reasons["leaky"]["donors"]
+    assert "changes that were not committed" in reasons["dirty"]["lineage"]
+    assert reasons["worse"]["no tissue much worse"].startswith("Lung has most: +")
+    assert client.get_model_version_by_alias(MODEL_NAME, "production").run_id == runs["good"]
+
+
 def test_best_of_the_runs_is_found(trained, lenient, deconv):
     runs = [trained("training.num_epochs=1"), trained("training.num_epochs=2")]
     trained("model.use_two_stage=false")
     best = min(runs, key=lambda r: r.metrics["best/val/mae"])
-    assert best_sparse_run("sparse-deconvolution") == best.run_id
+    assert sparse_runs("sparse-deconvolution")[0] == best.run_id
+    with pytest.raises(ConfigError, match="study none: no finished sparse run"):
+        sparse_runs("sparse-deconvolution", "none")
     status, output, _ = deconv("promote")
     assert status == 0
     assert best.run_id in output
