@@ -261,7 +261,7 @@ def test_model_without_a_test_is_registered_but_not_promoted(trained, client):
 
 @pytest.fixture
 def six_runs(trained, client, tmp_path, atlas_file):
-    """A good run, two that are not sparse, and one each with changed code, leakage, a bad tissue."""
+    """A good run, two that are not sparse; changed code, leakage and a bad tissue."""
     good = trained("data.test_mixtures=200")
     dense = [trained("model.use_two_stage=false", f"random_seed={seed}") for seed in (0, 1)]
     leaky = trained("random_seed=5")
