@@ -40,6 +40,8 @@ _PLACES = {
     "logged_models": ("artifact_location",),
     "model_versions": ("source", "storage_location"),
 }
+_ROWS_OF_EMPTY = {"experiments": 1, "workspaces": 1}
+"""What MLflow itself puts into a new database: the defaults."""
 _NOT_DATA = {"alembic_version", "sqlite_sequence"}
 
 
@@ -111,6 +113,12 @@ def _check(source: ServerSettings, snapshot: ServerSettings, target: ServerSetti
             _initialize_tables(engine)  # type: ignore[no-untyped-call]
         finally:
             engine.dispose()
+    with connected(target) as new:
+        for name, table in Base.metadata.tables.items():
+            if (n_rows := _count(new, table)) > _ROWS_OF_EMPTY.get(name, 0):
+                raise DatabaseError(
+                    "the database is not empty", where=target.database, got=f"{n_rows} {name}"
+                )
     store = open_artifacts(target)
     if next(iter(store.names()), None) is not None:
         raise ArtifactError("there are artifacts already", where=store.root, expected="no files")
@@ -152,8 +160,8 @@ def _copy(
     target: ServerSettings,
     done: Migration,
 ) -> None:
-    default = Base.metadata.tables["experiments"]  # of a server that has started before
-    new.execute(sa.delete(default))
+    for name in _ROWS_OF_EMPTY:
+        new.execute(sa.delete(Base.metadata.tables[name]))
     for table in Base.metadata.sorted_tables:  # those first that others refer to
         sent = _Content()
         try:
@@ -181,7 +189,7 @@ def _rows(
     connection: Connection, table: sa.Table, move: Callable[[str], str]
 ) -> Iterator[dict[str, Any]]:
     places = _PLACES.get(table.name, ())
-    result = connection.execution_options(yield_per=_BATCH).execute(sa.select(table))
+    result = connection.execute(sa.select(table), execution_options={"yield_per": _BATCH})
     for row in result.mappings():
         values = dict(row)
         for column in places:
@@ -233,5 +241,5 @@ def _set_sequence(connection: Connection, table: sa.Table) -> None:
                 )
 
 
-def _count(connection: Connection, table: sa.TableClause) -> int:
+def _count(connection: Connection, table: sa.FromClause) -> int:
     return int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)

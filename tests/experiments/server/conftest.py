@@ -39,6 +39,8 @@ def answers(port):
 
 
 class Postgres:
+    password = DATABASE_PASSWORD
+
     def __init__(self, port):
         self.port, self.made = port, 0
 
