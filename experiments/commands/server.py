@@ -98,7 +98,7 @@ def backup(profile: str, config: Path | None, overrides: tuple[str, ...], folder
 @server.command()
 @settings_options
 @click.option("--replace", is_flag=True, help="Also where there are runs, which are lost.")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path))
 def restore(
     profile: str, config: Path | None, overrides: tuple[str, ...], replace: bool, folder: Path
 ) -> None:
