@@ -68,21 +68,32 @@ class Folder:
 
     def fetch(self, name: str, path: Path) -> None:
         """See `ArtifactStore`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self._path / name, path)
+        with self._explained("copy", name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._path / name, path)
 
     def put(self, path: Path, name: str) -> None:
         """See `ArtifactStore`."""
-        with replacing(self._path / name) as temporary:
+        with self._explained("write", name), replacing(self._path / name) as temporary:
             shutil.copyfile(path, temporary)
 
     def delete(self, name: str) -> None:
         """See `ArtifactStore`; folders that get empty go too."""
         path = self._path / name
-        path.unlink(missing_ok=True)
-        while path.parent != self._path and not any(path.parent.iterdir()):
-            path = path.parent
-            path.rmdir()
+        with self._explained("delete", name):
+            path.unlink(missing_ok=True)
+            while path.parent != self._path and not any(path.parent.iterdir()):
+                path = path.parent
+                path.rmdir()
+
+    @contextmanager
+    def _explained(self, what: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot {what} an artifact", where=self._path / name, got=error
+            ) from error
 
 
 class Bucket:

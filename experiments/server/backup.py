@@ -6,8 +6,9 @@ the database speaks of it, so all that the backup's database names is in the bac
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +66,9 @@ def back_up(settings: ServerSettings, path: Path) -> Backup:
     InputError
         If the folder is there already.
     """
-    with locked(settings), replacing_folder(path) as folder:
+    if read_contents(settings).revision is None:
+        raise DatabaseError("there is nothing to back up", where=settings.database)
+    with locked(settings), _new_folder(path) as folder:
         with dumped(settings, folder / "database") as connection:
             n_runs = int(str(connection.scalar(sa.text("SELECT count(*) FROM runs"))))
             revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
@@ -99,6 +102,17 @@ def back_up(settings: ServerSettings, path: Path) -> Backup:
         write_text(folder / "manifest.json", json.dumps(manifest, indent=1))
         size = sum(p.stat().st_size for p in files)
     return Backup(path, n_runs, len(files) - 1, size, tuple(left_out))
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Make a folder, whole or not at all; what the users' table has is for its owner only."""
+    try:
+        with replacing_folder(path) as folder:
+            folder.chmod(0o700)
+            yield folder
+    except OSError as error:
+        raise ArtifactError("cannot write the backup", where=path, got=error) from error
 
 
 def restore(settings: ServerSettings, path: Path, *, replace: bool) -> Backup:
@@ -173,23 +187,15 @@ def put_all(source: Folder, target: ArtifactStore, *, below: str = "") -> int:
     """Copy all files of a folder into a store, below a prefix, and return their number."""
     names = list(source.names())
 
-    def put(name: str) -> None:
-        target.put(Path(source.root) / name, below + name)
-
+    root = Path(source.root)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(put, names))
+        list(pool.map(lambda name: target.put(root / name, below + name), names))
     return len(names)
 
 
 def _fetch_all(store: ArtifactStore, folder: Path) -> None:
-    def fetch(name: str) -> None:
-        try:
-            store.fetch(name, folder / name)
-        except OSError as error:
-            raise ArtifactError("cannot copy", where=f"{store.root}/{name}", got=error) from error
-
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(fetch, store.names()))
+        list(pool.map(lambda name: store.fetch(name, folder / name), store.names()))
 
 
 def _stores(
@@ -245,6 +251,9 @@ def _verified(path: Path) -> dict[str, Any]:
         raise InputError("the manifest is damaged", where=file, got=error) from error
     if version != _FORMAT:
         raise InputError("a backup of another format", where=file, got=version, expected=_FORMAT)
+    extra = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} - set(files)
+    if extra != {file.name}:
+        raise InputError("a file that the backup did not have", where=path, got=max(extra))
     for name, entry in files.items():
         if not (path / name).is_file():
             raise InputError("a file of the backup is missing", where=path / name)

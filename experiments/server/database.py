@@ -66,8 +66,15 @@ def connected(settings: ServerSettings) -> Iterator[Connection]:
             connection = engine.connect()
         except sa.exc.OperationalError as error:
             raise _explained(settings, error) from error
-        with connection, connection.begin():
-            yield connection
+        with connection:
+            try:
+                with connection.begin():
+                    yield connection
+            except sa.exc.DBAPIError as error:
+                reason = " ".join(str(error.orig).split())
+                raise DatabaseError(
+                    "the database refuses", where=settings.database, got=reason
+                ) from error
 
 
 @contextmanager

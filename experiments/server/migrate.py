@@ -148,6 +148,9 @@ def _move_artifacts(
         for place, new in moved:
             if uri == place or uri.startswith(f"{place}/"):
                 return new + uri[len(place) :]
+        known = uri.startswith((PROXIED, "models:/", "runs:/", *done.left))
+        if not known:
+            done.left.append(uri)
         return uri
 
     return move
@@ -167,8 +170,8 @@ def _copy(
         try:
             for batch in _batches(sent.watch(_rows(old, table, move))):
                 new.execute(sa.insert(table), batch)
-        except sa.exc.DBAPIError as error:
-            reason = " ".join(str(error.orig).split())
+        except (sa.exc.DBAPIError, ValueError) as error:  # ValueError: a text with NUL
+            reason = " ".join(str(getattr(error, "orig", error)).split())
             raise DatabaseError(
                 f"PostgreSQL refuses a row of {table.name}", where=target.database, got=reason
             ) from error

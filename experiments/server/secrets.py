@@ -23,7 +23,7 @@ def read_secret(name: str) -> str | None:
     """
     value = os.environ.get(name)
     path = os.environ.get(f"{name}_FILE")
-    if value is None and path is not None:
+    if not value and path is not None:
         value = _read(Path(path), f"{name}_FILE")
     if not value:
         return None

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -191,6 +192,20 @@ def test_backup_names_what_is_not_in_it(store, client, deconv):
     assert f"not in it: {model.artifact_location}: the model has lost its files" in error
 
 
+def test_backup_that_cannot_be_written_or_has_nothing_in_it_is_refused(store, client, deconv):
+    status, _, error = deconv("server", "backup", "mlflow.db/safe")
+    assert status == 2
+    assert "mlflow.db/safe: cannot write the backup; got [Errno 17] File exists" in error
+    sqlite3.connect("empty.db").executescript("CREATE TABLE x (y)").connection.close()
+    status, _, error = deconv("server", "backup", "--set", "database=sqlite:///empty.db", "safe")
+    assert status == 2
+    assert "there is nothing to back up" in error
+    status, _, error = deconv("server", "gc", "--set", "database=sqlite:///empty.db")
+    assert status == 2
+    assert "the database refuses; got no such table: model_versions" in error
+    assert not Path("safe").exists()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -198,8 +213,9 @@ def test_backup_names_what_is_not_in_it(store, client, deconv):
         (lambda f: (f / "manifest.json").write_text("{"), "the manifest is damaged"),
         (lambda f: (f / "database").unlink(), "a file of the backup is missing"),
         (lambda f: (f / "database").write_text("x"), "the file is not what was backed up"),
+        (lambda f: (f / "more").write_text("x"), "a file that the backup did not have; got more"),
     ],
-    ids=["no manifest", "half a manifest", "no database", "other database"],
+    ids=["no manifest", "half a manifest", "no database", "other database", "one more"],
 )
 def test_damaged_backup_is_refused_and_nothing_changes(store, client, deconv, damage, message):
     run = client.create_run("0").info.run_id
