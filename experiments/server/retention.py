@@ -180,9 +180,6 @@ def _remove(settings: ServerSettings, waste: Iterable[Waste]) -> int:
             if item.kind == "model":
                 store._hard_delete_logged_model(item.name)
             elif item.kind == "run":
-                with connected(settings) as connection:  # PostgreSQL would keep the run for these
-                    query = "DELETE FROM logged_model_metrics WHERE run_id = :run"
-                    connection.execute(sa.text(query), {"run": item.name})
                 store._hard_delete_run(item.name)
     finally:
         store._dispose_engine()

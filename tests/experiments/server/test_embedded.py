@@ -154,22 +154,29 @@ def test_backup_brings_back_runs_and_files_made_without_a_server(store, client, 
     assert Path(found.download_artifacts(run, "model/file.txt")).read_text() == "weights"
 
 
-def test_backup_is_of_one_moment_while_others_write(store, client, deconv, empty_store):
+def test_backup_is_of_one_moment_while_others_write(store, client, deconv):
     run = client.create_run("0").info.run_id
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     def write():
         step = 0
         while not stop.is_set():
             client.log_metric(run, "m", 1.0, step=step)
+            model = client.create_logged_model("0", name="model", source_run_id=run)
+            Path(model.artifact_location).mkdir(parents=True)
+            Path(model.artifact_location, "MLmodel").write_text("x" * 100_000)
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
             step += 1
+            if step == 3:
+                begun.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
+        assert begun.wait(60)
         for number in range(3):
-            status, _, error = deconv("server", "backup", f"safe{number}")
-            assert status == 0, error
+            status, output, error = deconv("server", "backup", f"safe{number}")
+            assert (status, error) == (0, ""), output
     finally:
         stop.set()
         writer.join()
@@ -177,8 +184,11 @@ def test_backup_is_of_one_moment_while_others_write(store, client, deconv, empty
         copy = MlflowClient(f"sqlite:///{store}/safe{number}/database")
         steps = [point.step for point in copy.get_metric_history(run, "m")]
         assert steps == list(range(len(steps)))
-        if steps:
-            assert copy.get_run(run).data.metrics == {"m": 1.0}
+        files = {path.parts[-3] for path in Path(f"safe{number}").rglob("MLmodel")}
+        models = copy.search_logged_models(["0"], max_results=1000)
+        models = [model for model in models if model.status == LoggedModelStatus.READY]
+        assert {model.model_id for model in models} <= files
+        assert len(models) > 2
 
 
 def test_backup_names_what_is_not_in_it(store, client, deconv):
