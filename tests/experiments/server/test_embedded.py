@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -62,7 +63,7 @@ def test_foreground_serves_this_folders_runs_until_it_is_told_to_end(store, clie
         requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
 
 
-def test_detached_server_is_found_and_stopped(store, deconv, port):
+def test_detached_server_is_found_and_ended_even_without_its_main_process(store, deconv, port):
     options = ("--set", f"port={port}")
     status, output, _ = deconv("server", "status", *options)
     assert status == 3
@@ -72,12 +73,16 @@ def test_detached_server_is_found_and_stopped(store, deconv, port):
     assert "log: .deconv-server/server.log; end it with: deconv server stop" in output
     try:
         assert requests.get(f"http://127.0.0.1:{port}/health", timeout=30).text == "OK"
-        assert deconv("server", "status", *options)[0] == 0
+        status, output, _ = deconv("server", "status", *options)
+        assert status == 0
+        os.kill(int(re.search(r"process (\d+)", output)[1]), signal.SIGKILL)
     finally:
         status, output, _ = deconv("server", "stop", *options)
     assert (status, output) == (0, "stopped\n")
     status, _, error = deconv("server", "stop", *options)
     assert (status, error) == (2, "error: .deconv-server: no server runs\n")
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
 
 
 def test_server_that_ends_at_once_shows_the_end_of_its_log(store, deconv, port, monkeypatch):
