@@ -128,6 +128,11 @@ def secrets(monkeypatch):
     return monkeypatch
 
 
+@pytest.fixture
+def secret_values():
+    return dict(SECRETS)
+
+
 @pytest.fixture(scope="session")
 def production_options(postgres, s3, tmp_path_factory):
     """Make the options of a production server with a database and artifacts of its own."""

@@ -13,6 +13,8 @@ import pytest
 import requests
 from mlflow.entities import Metric
 
+from experiments.registry import fetch_model
+
 N_WRITERS, N_BATCHES, N_METRICS = 64, 3, 20
 
 
@@ -55,6 +57,41 @@ def test_artifacts_reach_s3_through_the_server_without_keys(
         f"{production.database}/0/{run}/artifacts/folder/file.txt"
     ]
     assert mlflow.artifacts.load_text(f"runs:/{run}/folder/file.txt") == "hello"
+
+
+def test_training_and_registry_work_through_the_server(
+    production,
+    production_client,
+    s3,
+    secrets,
+    small_config,
+    atlas_file,
+    tmp_path,
+    deconv,
+    secret_values,
+):
+    secrets.chdir(tmp_path)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        secrets.delenv(name)
+    mlflow.set_tracking_uri(None)
+    config = small_config(training={"num_epochs": 1})
+    status, _, error = deconv("train", config, "--data", atlas_file)
+    assert status == 0, error
+    assert not (tmp_path / "mlflow.db").exists()
+    (run,) = production_client.search_runs(
+        [production_client.get_experiment_by_name("sparse-deconvolution").experiment_id]
+    )
+    assert run.info.status == "FINISHED"
+    status, output, _ = deconv("promote", run.info.run_id)
+    assert "is version 1 of sparse-deconvolution" in output
+    folder = Path(fetch_model("models:/sparse-deconvolution/1"))
+    assert (folder / "weights.safetensors").stat().st_size > 1000
+    assert any("weights.safetensors" in key for key in s3.keys(production.database))
+    # Its run is old, in a sense, and a model of it is registered: gc leaves all of it.
+    for name, value in secret_values.items():
+        secrets.setenv(name, value)
+    status, output, _ = deconv("server", "gc", *production.options, "--older-than", "0")
+    assert run.info.run_id not in output
 
 
 def test_status_says_what_runs_and_on_what(production, secrets, deconv):
