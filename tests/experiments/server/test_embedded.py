@@ -64,7 +64,7 @@ def test_foreground_serves_this_folders_runs_until_it_is_told_to_end(store, clie
 
 
 def test_detached_server_is_found_and_ended_even_without_its_main_process(store, deconv, port):
-    options = ("--set", f"port={port}")
+    options = ("--set", f"port={port}", "--set", "stop_timeout=120")
     status, output, _ = deconv("server", "status", *options)
     assert status == 3
     assert output.startswith("server             not running\n")
@@ -160,14 +160,16 @@ def test_backup_brings_back_runs_and_files_made_without_a_server(store, client, 
 
 
 def test_backup_is_of_one_moment_while_others_write(store, client, deconv):
-    run = client.create_run("0").info.run_id
+    # Not the default one: its artifacts lie where all copies of the empty store have theirs.
+    experiment = client.create_experiment("busy")
+    run = client.create_run(experiment).info.run_id
     begun, stop = threading.Event(), threading.Event()
 
     def write():
         step = 0
         while not stop.is_set():
             client.log_metric(run, "m", 1.0, step=step)
-            model = client.create_logged_model("0", name="model", source_run_id=run)
+            model = client.create_logged_model(experiment, name="model", source_run_id=run)
             Path(model.artifact_location).mkdir(parents=True)
             Path(model.artifact_location, "MLmodel").write_text("x" * 100_000)
             client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -190,7 +192,7 @@ def test_backup_is_of_one_moment_while_others_write(store, client, deconv):
         steps = [point.step for point in copy.get_metric_history(run, "m")]
         assert steps == list(range(len(steps)))
         files = {path.parts[-3] for path in Path(f"safe{number}").rglob("MLmodel")}
-        models = copy.search_logged_models(["0"], max_results=1000)
+        models = copy.search_logged_models([experiment], max_results=1000)
         models = [model for model in models if model.status == LoggedModelStatus.READY]
         assert {model.model_id for model in models} <= files
         assert len(models) > 2

@@ -146,7 +146,7 @@ def test_backup_of_a_running_server_is_restored_elsewhere(
 ):
     experiment = production_client.create_experiment("kept")
     run = production_client.create_run(experiment).info.run_id
-    production_client.log_metric(run, "val/mae", 0.0123, step=7)
+    production_client.log_metric(run, "kept/mae", 0.0123, step=7)
     production_client.log_text(run, "weights", "model/file.txt")
     status, output, _ = deconv("server", "backup", *production.options, tmp_path / "backup")
     assert status == 0, output
@@ -159,7 +159,7 @@ def test_backup_of_a_running_server_is_restored_elsewhere(
     database = target[3].rsplit("/", 1)[1]
     status, output, error = deconv("server", "restore", *target, tmp_path / "backup")
     assert status == 0, error
-    assert postgres.query(database, "SELECT step, value FROM metrics WHERE key = 'val/mae'") == [
+    assert postgres.query(database, "SELECT step, value FROM metrics WHERE key = 'kept/mae'") == [
         (7, 0.0123)
     ]
     assert f"{database}/{experiment}/{run}/artifacts/model/file.txt" in s3.keys(database)
