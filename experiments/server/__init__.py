@@ -1,0 +1,1 @@
+"""The tracking server: start, stop, back up, restore, clean, move to PostgreSQL."""
