@@ -153,3 +153,9 @@ def sample_name(path: Path, *suffixes: str) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def regions_of(regions: RegionSet | None) -> RegionSet:
+    """Return the regions that a format which needs them is always given."""
+    assert regions is not None
+    return regions

@@ -7,12 +7,16 @@ needs an example of it, on which the contract of all readers is checked.
 from pathlib import Path
 
 from deconv.errors import InputError
-from deconv.formats import counts_tsv, h5ad
+from deconv.formats import beta, beta_table, counts_tsv, h5ad, pat
 from deconv.formats.format import Format, Head
 
 FORMATS: tuple[Format, ...] = (
     h5ad.FORMAT,
     counts_tsv.FORMAT,
+    beta_table.FORMAT,
+    beta.BETA,
+    beta.LBETA,
+    pat.FORMAT,
 )
 
 REFUSED = {
