@@ -25,7 +25,7 @@ from deconv.counts import MAX_COUNT, RegionCounts
 from deconv.errors import InputError
 from deconv.files import require_file
 from deconv.formats.columns import fractions
-from deconv.formats.counts_tsv import read_text
+from deconv.formats.tables import read_text
 from deconv.regions import RegionSet
 
 ARRAY_BUILD = "array"

@@ -21,8 +21,8 @@ from deconv.atlas import Atlas, atlas_from_means
 from deconv.errors import InputError
 from deconv.files import require_file
 from deconv.formats.columns import fractions
-from deconv.formats.counts_tsv import integers, read_text
 from deconv.formats.pat import Markers
+from deconv.formats.tables import integers, read_text
 from deconv.regions import RegionSet
 
 _COLUMNS = ["chr", "start", "end", "startCpG", "endCpG", "target", "name", "direction"]

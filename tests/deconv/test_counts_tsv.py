@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from deconv.errors import InputError
-from deconv.formats import read_counts
+from deconv.formats import ReadOptions, read_counts
 from deconv.formats.counts_tsv import label_samples
 
 GOOD = "chrom\tstart\tend\tliver-1_METH\tliver-1_DEPTH\nchr1\t10\t20\t3\t4\nchr2\t5\t9\t0\t0\n"
@@ -14,7 +14,7 @@ GOOD = "chrom\tstart\tend\tliver-1_METH\tliver-1_DEPTH\nchr1\t10\t20\t3\t4\nchr2
 def read(tmp_path, text, name="counts.tsv", **options):
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_counts(path, **options)
+    return read_counts(path, options=ReadOptions(**options))
 
 
 @pytest.mark.parametrize("transform", [str, str.upper, lambda s: s.replace("\n", "\r\n")])
@@ -34,7 +34,7 @@ def test_gzip_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("chrom\tstart", "start\tchrom", "header: wrong columns; got start, chrom, end"),
+        ("chrom\tstart", "start\tchrom", r"not what the suffix says; got 'start\\tchrom\\tend"),
         (
             "_DEPTH",
             "_TOTAL",
@@ -63,9 +63,9 @@ def test_bad_tables_are_refused_with_their_place(tmp_path, old, new, message):
     ("content", "name", "message"),
     [
         (b"", "counts.tsv", "empty"),
-        (b"\xff\xfe\x00junk", "counts.tsv", "not a readable"),
-        (gzip.compress(GOOD.encode())[:-9], "counts.tsv.gz", "not a readable"),
-        (GOOD.encode(), "counts.tsv.gz", "not a readable"),
+        (b"\xff\xfe\x00junk", "counts.tsv", "not what the suffix says; got binary data"),
+        (gzip.compress(GOOD.encode())[:-9], "counts.tsv.gz", "damaged or cut off"),
+        (GOOD.encode(), "counts.tsv.gz", "disagree; got a plain file; expected gzip"),
         (GOOD.encode(), "counts.csv", "unknown suffix"),
     ],
 )
