@@ -21,16 +21,15 @@ contains its C on the forward strand.
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from deconv.counts import RegionCounts
 from deconv.errors import InputError
-from deconv.formats.cpg_calls import RegionCounter, sample_table
+from deconv.formats.cpg_calls import RegionCounter
 from deconv.formats.fields import Fields, read_fields
-from deconv.formats.text_blocks import whole_lines
+from deconv.formats.format import Format, Head, Hydroxymethylated, ReadOptions, sample_name
 from deconv.regions import RegionSet
 
 COLUMNS = "the 18 columns of modkit or the 11 of ENCODE, separated by tabs"
@@ -38,10 +37,9 @@ _SHARED = {0: "chrom", 1: "start", 2: "end", 3: "code", 5: "strand", 9: "coverag
 _MODKIT = {11: "n modified", 12: "n canonical", 13: "n other"}
 _CODES = [b"m", b"h", b"C", b"m,CG,0", b"h,CG,0", b"C,CG,0"]
 _POSITION = 10**10
+_SUFFIXES = (".bedmethyl", ".bed")
 _ROUNDING = 0.006  # of a percentage with two digits after the point
-_HEADS = (b"#", b"track", b"browser")
-
-Hydroxymethylated = Literal["methylated", "unmethylated"]
+_HEADS = ("#", "track", "browser")
 
 
 def read_bedmethyl(
@@ -61,7 +59,9 @@ def read_bedmethyl(
     MismatchError
         If the file covers no region.
     """
-    kind = _kind_of(path)
+    kind = _kind_of(Head(path).lines)
+    if kind is None:
+        raise InputError("wrong columns", where=path, expected=COLUMNS)
     columns = _SHARED | _MODKIT if kind.is_modkit else _SHARED
     counter, sites = RegionCounter(regions, path), _Sites()
     for fields in read_fields(
@@ -85,7 +85,7 @@ def read_bedmethyl(
             methylated = np.rint(coverage * percent / 100).astype(np.int64)
             counted = np.ones(len(fields), np.bool_)
         counter.add(fields, start, start - (strand == 1), methylated, coverage, counted=counted)
-    return counter.counts(sample_table(path, ".bedmethyl", ".bed"))
+    return counter.counts(sample_name(path, ".bedmethyl.bed", *_SUFFIXES))
 
 
 def _of_modkit(
@@ -177,17 +177,30 @@ class _Kind:
     n_header: int
 
 
-def _kind_of(path: Path) -> _Kind:
-    """Tell the variant by the first line of the table."""
-    lines = next(whole_lines(path)).splitlines()
+def _kind_of(lines: list[str]) -> _Kind | None:
+    """Tell the variant by the first line of the table; None if it is neither."""
     n_header = sum(1 for _ in takewhile(lambda line: line.startswith(_HEADS), lines))
-    line = lines[n_header] if n_header < len(lines) else b""
-    tabs = line.count(b"\t")
-    if tabs in (10, 17):
-        return _Kind(tabs == 17, False, n_header)
-    if tabs + line.count(b" ") == 17:
-        return _Kind(True, True, n_header)
-    raise InputError(
-        "wrong columns", where=f"{path}, line {n_header + 1}",
-        got=repr(line[:200].decode(errors="replace")), expected=COLUMNS,
-    )  # fmt: skip
+    line = lines[n_header] if n_header < len(lines) else ""
+    n_tabs, n_spaces = line.count("\t"), line.count(" ")
+    if n_tabs in (10, 17):
+        return _Kind(n_tabs == 17, False, n_header)
+    return _Kind(True, True, n_header) if n_tabs + n_spaces == 17 else None
+
+
+def _looks_right(head: Head) -> bool:
+    return _kind_of(head.lines) is not None
+
+
+def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> RegionCounts:
+    assert regions is not None  # the format needs them
+    return read_bedmethyl(path, regions, hydroxymethylated=options.hydroxymethylated)
+
+
+FORMAT = Format(
+    name="bedMethyl",
+    suffixes=_SUFFIXES,
+    content=COLUMNS,
+    looks_right=_looks_right,
+    read=_read,
+    needs="regions",
+)

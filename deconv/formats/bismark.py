@@ -1,11 +1,11 @@
-"""Bismark's coverage files, and why its bedGraph files are refused.
+"""Bismark's coverage files.
 
 Spec: ``.cov`` is tab-separated text without a header, plain or gzip, sorted. Columns
 ``chrom``, ``start``, ``end`` (both 1-based and inclusive: the same, or start + 1 where the
 strands of a CpG are merged), ``% methylated``, ``n methylated``, ``n unmethylated``. Only
 covered cytosines of CpGs are listed. The percentage is redundant and is compared with the
-counts, to notice columns in another order. bedGraph: ``chrom``, ``start`` (0-based),
-``end``, ``% methylated``: without coverage.
+counts, to notice columns in another order. (The bedGraph beside it has no coverage and is
+refused.)
 Source: https://felixkrueger.github.io/Bismark/options/methylation_extraction/
 
 The strand is not stated: a call counts in the region that contains its base, which is the
@@ -13,15 +13,13 @@ CpG's second on the reverse strand. `deconv.formats.cytosine_report` knows the s
 """
 
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from deconv.counts import RegionCounts
-from deconv.errors import InputError
-from deconv.files import require_file
-from deconv.formats.cpg_calls import RegionCounter, sample_table
+from deconv.formats.cpg_calls import RegionCounter
 from deconv.formats.fields import read_fields
+from deconv.formats.format import Format, Head, ReadOptions, sample_name
 from deconv.regions import RegionSet
 
 COLUMNS = "chrom, start, end, % methylated, n methylated and n unmethylated, separated by tabs"
@@ -57,19 +55,23 @@ def read_bismark_cov(path: Path, regions: RegionSet) -> RegionCounts:
             "the percentage is not that of the counts", COLUMNS,
         )  # fmt: skip
         counter.add(fields, start, start - 1, methylated, coverage)
-    return counter.counts(sample_table(path, ".bismark.cov", ".cov"))
+    return counter.counts(sample_name(path, ".bismark.cov", ".cov"))
 
 
-def refuse_bedgraph(path: Path, regions: RegionSet) -> NoReturn:
-    """Say why a bedGraph is not read.
+def _looks_right(head: Head) -> bool:
+    return len(head.first.split("\t")) == 6
 
-    Raises
-    ------
-    InputError
-        Always.
-    """
-    require_file(path)
-    raise InputError(
-        "a bedGraph gives percentages without coverage, so how sure they are is not known",
-        where=path, expected="the .cov.gz file that Bismark writes beside it",
-    )  # fmt: skip
+
+def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> RegionCounts:
+    assert regions is not None  # the format needs them
+    return read_bismark_cov(path, regions)
+
+
+FORMAT = Format(
+    name="Bismark coverage",
+    suffixes=(".cov",),
+    content=f"lines of {COLUMNS}",
+    looks_right=_looks_right,
+    read=_read,
+    needs="regions",
+)

@@ -26,20 +26,12 @@ class RegionCounter:
     Parameters
     ----------
     regions
-        Their feature is ``cpg``. Chromosomes match with or without ``chr``, and M is MT.
-
-    Raises
-    ------
-    MismatchError
-        If the regions count something else than CpGs.
+        Chromosomes match with or without ``chr``, and M is MT; a note says so.
+    path
+        The file, for errors.
     """
 
     def __init__(self, regions: RegionSet, path: Path) -> None:
-        if regions.feature != "cpg":
-            raise MismatchError(
-                "the file gives counts of CpGs, not of fragments", where=path,
-                got="cpg", expected=regions.feature,
-            )  # fmt: skip
         self._regions, self._path = regions, path
         self._columns: dict[str, Int64[np.ndarray, " r"]] = {}
         self._borders: dict[str, Int64[np.ndarray, " b"]] = {}
@@ -105,8 +97,8 @@ class RegionCounter:
                 np.add.at(self._sums[name][0], segment, methylated[chosen])
                 np.add.at(self._sums[name][1], segment, coverage[chosen])
 
-    def counts(self, samples: pd.DataFrame) -> RegionCounts:
-        """Return what was added, as the one sample that the table names.
+    def counts(self, sample: str, **about: float) -> RegionCounts:
+        """Return what was added, as one sample with what else is known about it.
 
         Raises
         ------
@@ -136,21 +128,19 @@ class RegionCounter:
             raise InputError("a count is too large", where=self._path, got=coverage.max())
         return RegionCounts(
             methylated[None].astype(np.int32), coverage[None].astype(np.int32),
-            self._regions, samples,
+            self._regions, pd.DataFrame(about, index=pd.Index([sample], name="sample")),
+            notes=self._notes(),
         )  # fmt: skip
+
+    def _notes(self) -> tuple[str, ...]:
+        given = {plain_name(chrom): chrom for chrom in np.unique(self._regions.chrom).tolist()}
+        for name, chrom in self._seen.items():
+            if given.get(name, chrom) != chrom:
+                return (f"{chrom} in the file is {given[name]} of the regions, and so on",)
+        return ()
 
 
 def plain_name(chrom: str) -> str:
     """Return a chromosome's name as all tools' names compare: without chr, MT for M."""
     plain = chrom.removeprefix("chr")
     return "MT" if plain == "M" else plain
-
-
-def sample_table(path: Path, *suffixes: str) -> pd.DataFrame:
-    """Return a table of one sample, named after its file less the first suffix that fits."""
-    name = path.name.removesuffix(".gz")
-    for suffix in suffixes:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
-    return pd.DataFrame(index=pd.Index([name or path.name], name="sample"))

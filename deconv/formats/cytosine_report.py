@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Int
 
 from deconv.counts import RegionCounts
-from deconv.formats.cpg_calls import RegionCounter, sample_table
+from deconv.formats.cpg_calls import RegionCounter
 from deconv.formats.fields import Fields, read_fields
+from deconv.formats.format import Format, Head, ReadOptions, sample_name
 from deconv.regions import RegionSet
 
 COLUMNS = (
@@ -29,6 +30,7 @@ COLUMNS = (
 _NAMES = (
     "chrom", "position", "strand", "n methylated", "n unmethylated", "context", "trinucleotide"
 )  # fmt: skip
+_SUFFIXES = ("cpg_report.txt", "cx_report.txt", "cytosine_report.txt")
 _CG = 0
 _POSITION = 10**10
 
@@ -61,10 +63,8 @@ def read_cytosine_report(path: Path, regions: RegionSet) -> RegionCounts:
         counter.add(fields, position, position - 1 - strand, methylated, coverage, counted=is_cpg)
         n_methylated += int(methylated[~is_cpg].sum())
         n_observed += int(coverage[~is_cpg].sum())
-    samples = sample_table(path, ".cpg_report.txt", ".cx_report.txt", ".txt")
-    if n_observed:
-        samples["conversion"] = 1 - n_methylated / n_observed
-    return counter.counts(samples)
+    conversion = {"conversion": 1 - n_methylated / n_observed} if n_observed else {}
+    return counter.counts(sample_name(path, *(f".{s}" for s in _SUFFIXES)), **conversion)
 
 
 def _contexts(fields: Fields) -> Int[np.ndarray, " L"]:
@@ -80,3 +80,23 @@ def _contexts(fields: Fields) -> Int[np.ndarray, " L"]:
         "context and trinucleotide disagree", COLUMNS,
     )  # fmt: skip
     return context
+
+
+def _looks_right(head: Head) -> bool:
+    columns = head.first.split("\t")
+    return len(columns) == 7 and columns[2] in ("+", "-")
+
+
+def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> RegionCounts:
+    assert regions is not None  # the format needs them
+    return read_cytosine_report(path, regions)
+
+
+FORMAT = Format(
+    name="cytosine report",
+    suffixes=_SUFFIXES,
+    content=f"lines of {COLUMNS}",
+    looks_right=_looks_right,
+    read=_read,
+    needs="regions",
+)

@@ -19,6 +19,8 @@ from deconv.regions import UNKNOWN_BUILD, Feature, RegionSet
 _HEAD_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 
+Hydroxymethylated = Literal["methylated", "unmethylated"]
+
 
 class ReadOptions(Section):
     """What a file does not say itself.
@@ -32,6 +34,8 @@ class ReadOptions(Section):
         that share of them methylated.
     pseudo_coverage
         Observations that a mean stands for, in formats that have no coverage.
+    hydroxymethylated
+        What 5hmC counts as, in formats that tell it from 5mC.
     """
 
     build: str = UNKNOWN_BUILD
@@ -39,6 +43,7 @@ class ReadOptions(Section):
     u_at_most: float = Field(0.25, ge=0, le=1)
     m_at_least: float = Field(0.75, ge=0, le=1)
     pseudo_coverage: int | None = Field(None, ge=1, le=MAX_COUNT)
+    hydroxymethylated: Hydroxymethylated = "methylated"
 
     @model_validator(mode="after")
     def _is_u_or_m(self) -> "ReadOptions":

@@ -7,12 +7,15 @@ needs an example of it, on which the contract of all readers is checked.
 from pathlib import Path
 
 from deconv.errors import InputError
-from deconv.formats import counts_tsv, h5ad
+from deconv.formats import bedmethyl, bismark, counts_tsv, cytosine_report, h5ad
 from deconv.formats.format import Format, Head
 
 FORMATS: tuple[Format, ...] = (
     h5ad.FORMAT,
     counts_tsv.FORMAT,
+    bismark.FORMAT,
+    cytosine_report.FORMAT,
+    bedmethyl.FORMAT,
 )
 
 REFUSED = {
