@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from deconv.errors import InputError, MismatchError
+from deconv.genomes import plain_chromosomes
 
 Feature = Literal["cpg", "u_fragment"]
 """`cpg`: methylated CpG observations of all; `u_fragment`: unmethylated fragments of all, or
@@ -101,6 +102,13 @@ class RegionSet:
         rows = zip(self.chrom, self.start.tolist(), self.end.tolist(), strict=True)
         return np.array([f"{c}:{s}-{e}" for c, s, e in rows])
 
+    @property
+    def _plain_names(self) -> list[str]:
+        """Names that are the same for `chr1` and `1`."""
+        chrom = plain_chromosomes(self.chrom)
+        rows = zip(chrom, self.start.tolist(), self.end.tolist(), strict=True)
+        return [f"{c}:{s}-{e}" for c, s, e in rows]
+
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of build, feature, intervals in order, and what is known of their CpGs."""
@@ -166,6 +174,8 @@ class RegionSet:
     ) -> Int[np.ndarray, " R"]:
         """Return the position of each of these regions in ``other``, -1 where it is absent.
 
+        Chromosomes `chr1` and `1` are the same; `deconv.genomes.naming_note` says so.
+
         Parameters
         ----------
         other
@@ -182,7 +192,8 @@ class RegionSet:
         """
         if self.build != other.build:
             raise MismatchError(
-                "the genome build differs (state it with --build if the file does not)",
+                "the genome build differs (state it with --build if the file does not; regions"
+                " are not lifted over)",
                 where=where, got=other.build, expected=self.build,
             )  # fmt: skip
         if self.feature != other.feature:
@@ -192,8 +203,8 @@ class RegionSet:
                 got=other.feature,
                 expected=self.feature,
             )
-        position = {name: i for i, name in enumerate(other.names)}
-        found = np.array([position.get(name, -1) for name in self.names])
+        position = {name: i for i, name in enumerate(other._plain_names)}
+        found = np.array([position.get(name, -1) for name in self._plain_names])
         other_way = (found >= 0) & (self.directions != other.directions[found])
         if other_way.any():
             raise MismatchError(
