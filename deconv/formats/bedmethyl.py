@@ -182,9 +182,9 @@ def _kind_of(lines: list[str]) -> _Kind | None:
     n_header = sum(1 for _ in takewhile(lambda line: line.startswith(_HEADS), lines))
     line = lines[n_header] if n_header < len(lines) else ""
     n_tabs, n_spaces = line.count("\t"), line.count(" ")
-    if n_tabs in (10, 17):
-        return _Kind(n_tabs == 17, False, n_header)
-    return _Kind(True, True, n_header) if n_tabs + n_spaces == 17 else None
+    if n_tabs == 17 or n_tabs + n_spaces == 17:
+        return _Kind(True, n_tabs < 17, n_header)
+    return _Kind(False, False, n_header) if n_tabs == 10 else None
 
 
 def _looks_right(head: Head) -> bool:

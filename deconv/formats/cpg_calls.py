@@ -12,6 +12,12 @@ from jaxtyping import Bool, Int, Int64
 from deconv.counts import MAX_COUNT, RegionCounts
 from deconv.errors import InputError, MismatchError
 from deconv.formats.fields import Fields
+from deconv.genomes import (
+    naming_note,
+    plain_chromosome,
+    plain_chromosomes,
+    refuse_other_build,
+)
 from deconv.regions import RegionSet
 
 _SORTED = "each site once, sorted by chromosome and position"
@@ -36,14 +42,14 @@ class RegionCounter:
         self._columns: dict[str, Int64[np.ndarray, " r"]] = {}
         self._borders: dict[str, Int64[np.ndarray, " b"]] = {}
         self._sums: dict[str, Int64[np.ndarray, "2 b"]] = {}
-        given, of_region = np.unique(regions.chrom, return_inverse=True)
-        plain = np.array([plain_name(chrom) for chrom in given])
+        plain = plain_chromosomes(regions.chrom)
         for name in np.unique(plain).tolist():
-            columns = np.flatnonzero((plain == name)[of_region])
+            columns = np.flatnonzero(plain == name)
             borders = np.unique(np.concatenate([regions.start[columns], regions.end[columns]]))
             self._columns[name], self._borders[name] = columns, borders
             self._sums[name] = np.zeros((2, len(borders) + 1), np.int64)
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, str] = {}  # as the file has the name, by the plain one
+        self._furthest: list[int] = []  # position on each of them
         self._last, self._last_site = "", -1
 
     def add(
@@ -80,18 +86,20 @@ class RegionCounter:
                 chosen = chosen[counted[lines]]
             if not len(chosen):
                 continue
-            name = plain_name(chrom)
+            name = plain_chromosome(chrom)
             if chrom != self._last:
                 if name in self._seen:
                     fields.refuse_row(int(chosen[0]), f"not sorted: {chrom} comes again", _SORTED)
                 self._seen[name] = self._last = chrom
                 self._last_site = -1
+                self._furthest.append(0)
             step = np.diff(site[chosen], prepend=self._last_site)
             if step.min() <= 0:
                 back = int(np.argmax(step <= 0))
                 what = "not sorted by position" if step[back] else "a site comes twice"
                 fields.refuse_row(int(chosen[back]), what, _SORTED)
             self._last_site = int(site[chosen[-1]])
+            self._furthest[-1] = int(position[chosen[-1]])
             if name in self._borders:
                 segment = np.searchsorted(self._borders[name], position[chosen], side="right")
                 np.add.at(self._sums[name][0], segment, methylated[chosen])
@@ -103,10 +111,16 @@ class RegionCounter:
         Raises
         ------
         MismatchError
-            If nothing lies in any region.
+            If nothing lies in any region, or something outside the chromosomes of the build.
         InputError
             If a count is too large for the data model.
         """
+        refuse_other_build(
+            np.array(list(self._seen.values()), dtype=str),
+            np.array(self._furthest, dtype=np.int64) + 1,
+            self._regions.build,
+            where=self._path,
+        )
         totals = np.zeros((2, len(self._regions)), np.int64)
         for name, columns in self._columns.items():
             # The sum of all segments before each border; the last segment is after the last.
@@ -129,18 +143,5 @@ class RegionCounter:
         return RegionCounts(
             methylated[None].astype(np.int32), coverage[None].astype(np.int32),
             self._regions, pd.DataFrame(about, index=pd.Index([sample], name="sample")),
-            notes=self._notes(),
+            notes=naming_note(self._seen.values(), self._regions.chrom.tolist()),
         )  # fmt: skip
-
-    def _notes(self) -> tuple[str, ...]:
-        given = {plain_name(chrom): chrom for chrom in np.unique(self._regions.chrom).tolist()}
-        for name, chrom in self._seen.items():
-            if given.get(name, chrom) != chrom:
-                return (f"{chrom} in the file is {given[name]} of the regions, and so on",)
-        return ()
-
-
-def plain_name(chrom: str) -> str:
-    """Return a chromosome's name as all tools' names compare: without chr, MT for M."""
-    plain = chrom.removeprefix("chr")
-    return "MT" if plain == "M" else plain

@@ -95,7 +95,7 @@ def test_header_lines_are_passed_over(tmp_path):
     path = write(tmp_path, "#chrom\tstart\n" + MODKIT.replace("\t20\t21\tm", "\t20\t22\tm"))
     with pytest.raises(InputError, match="line 7: not one base"):
         read_bedmethyl(path, REGIONS)
-    with pytest.raises(InputError, match="line 2: wrong columns; got ''"):
+    with pytest.raises(InputError, match="wrong columns"):
         read_bedmethyl(write(tmp_path, "#chrom\tstart\n"), REGIONS)
 
 
@@ -184,7 +184,5 @@ def test_a_third_row_of_a_site_is_refused(tmp_path):
 
 
 def test_other_bed_files_are_refused(tmp_path):
-    with pytest.raises(
-        InputError, match=r"line 1: wrong columns.*expected the 18 columns of modk"
-    ):
+    with pytest.raises(InputError, match=r"wrong columns.*expected the 18 columns of modk"):
         read_bedmethyl(write(tmp_path, "chr1\t10\t20\tname\n"), REGIONS)

@@ -64,10 +64,10 @@ def bedmethyl(content, hydroxymethylated="methylated"):
     while lines and lines[0].startswith((b"#", b"track", b"browser")):
         lines.pop(0)
     content = b"\n".join(lines)
-    tabs = content.split(b"\n")[0].count(b"\t")
-    if tabs == 10:
-        return _encode(content)
-    if tabs != 17:
+    first = content.split(b"\n")[0]
+    if first.count(b"\t") != 17:
+        if first.count(b"\t") + first.count(b" ") != 17:
+            return _encode(content)
         content = content.replace(b" ", b"\t")
     calls, last, of_site, left = [], {}, None, None
     for f in _rows(content, 18):
