@@ -16,6 +16,9 @@ from deconv.errors import InputError
 from deconv.files import require_file
 from deconv.regions import UNKNOWN_BUILD, Feature, RegionSet
 
+PSEUDO_COVERAGE = 100
+"""Observations that a mean is taken to stand for where nothing else is stated."""
+
 _HEAD_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -127,6 +130,7 @@ class Format:
         ``nothing``: the file has regions of its own, and regions are not passed on.
         ``regions``: it has positions of the genome, which are summed in regions.
         ``cpgs``: it has CpGs by their indices, so regions must have theirs.
+        ``panel``: it does not name its regions: the given ones are they, in its order.
     features
         What can be counted in it.
     """
@@ -136,7 +140,7 @@ class Format:
     content: str
     looks_right: Callable[[Head], bool]
     read: Callable[[Path, RegionSet | None, ReadOptions], Samples]
-    needs: Literal["nothing", "regions", "cpgs"] = "nothing"
+    needs: Literal["nothing", "regions", "cpgs", "panel"] = "nothing"
     features: tuple[Feature, ...] = ("cpg",)
     gzip: bool = True
 

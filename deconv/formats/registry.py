@@ -7,7 +7,15 @@ needs an example of it, on which the contract of all readers is checked.
 from pathlib import Path
 
 from deconv.errors import InputError
-from deconv.formats import bedmethyl, bismark, counts_tsv, cytosine_report, h5ad
+from deconv.formats import (
+    array_csv,
+    bedmethyl,
+    bismark,
+    counts_tsv,
+    cytosine_report,
+    earlier_hdf5,
+    h5ad,
+)
 from deconv.formats.format import Format, Head
 
 FORMATS: tuple[Format, ...] = (
@@ -16,6 +24,8 @@ FORMATS: tuple[Format, ...] = (
     bismark.FORMAT,
     cytosine_report.FORMAT,
     bedmethyl.FORMAT,
+    array_csv.FORMAT,
+    earlier_hdf5.FORMAT,
 )
 
 REFUSED = {

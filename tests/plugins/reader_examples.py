@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -57,6 +58,15 @@ def _write_h5ad(path: Path) -> None:
         np.array([[1, 0, 3], [0, 2, 2]]), np.array([[4, 0, 3], [1, 2, 9]]), REGIONS, samples
     )
     write_h5ad(counts, path)
+
+
+def _write_patterns(path: Path) -> None:
+    patterns = np.full((2, 3, 5), 2, dtype=np.uint8)
+    patterns[0, 0, :3], patterns[0, 2, 4], patterns[1, 1, :2] = [1, 1, 0], 0, 1
+    with h5py.File(path, "w") as file:
+        file["methylation"] = patterns
+        file["tissue_labels"], file["tables/aug_versions"] = [0, 0], [0, 1]
+        file["tables/tissue_names"], file["tables/sample_names"] = ["Liver"], ["a", "a"]
 
 
 def _bedmethyl(start: int, code: str, strand: str, *numbers: int | str) -> str:
@@ -122,6 +132,24 @@ EXAMPLES = [
         ["lung"],
         [[3, 0, 4]],
         [[4, 0, 7]],
+        REGIONS,
+    ),
+    Example(
+        "array beta values",
+        "array.csv",
+        b"CpGs,a,b\ncg00000029,0.25,1\nrs10,0.5,0.5\ncg00000108_TC11,NA,0.5\ncg00000108_BC21,,0\n",
+        ["a", "b"],
+        [[2, 0], [8, 2]],
+        [[8, 0], [8, 8]],
+        options=ReadOptions(pseudo_coverage=8),
+    ),
+    Example(
+        "HDF5 of the earlier attempt",
+        "pure.h5",
+        _write_patterns,
+        ["a", "a-aug1"],
+        [[2, 0, 0], [0, 2, 0]],
+        [[3, 0, 1], [0, 2, 0]],
         REGIONS,
     ),
 ]  # fmt: skip
