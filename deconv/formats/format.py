@@ -16,8 +16,13 @@ from deconv.errors import ConfigError, InputError
 from deconv.files import require_file
 from deconv.regions import UNKNOWN_BUILD, Feature, RegionSet
 
+PSEUDO_COVERAGE = 100
+"""Observations that a mean is taken to stand for where nothing else is stated."""
+
 _HEAD_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
+
+Hydroxymethylated = Literal["methylated", "unmethylated"]
 
 
 class ReadOptions(Section):
@@ -32,6 +37,8 @@ class ReadOptions(Section):
         that share of them methylated.
     pseudo_coverage
         Observations that a mean stands for, in formats that have no coverage.
+    hydroxymethylated
+        What 5hmC counts as, in formats that tell it from 5mC.
     """
 
     build: str = UNKNOWN_BUILD
@@ -39,6 +46,7 @@ class ReadOptions(Section):
     u_at_most: float = Field(0.25, ge=0, le=1)
     m_at_least: float = Field(0.75, ge=0, le=1)
     pseudo_coverage: int | None = Field(None, ge=1, le=MAX_COUNT)
+    hydroxymethylated: Hydroxymethylated = "methylated"
 
     @model_validator(mode="after")
     def _is_u_or_m(self) -> "ReadOptions":
@@ -145,6 +153,7 @@ class Format:
         ``nothing``: the file has regions of its own, and regions are not passed on.
         ``regions``: it has positions of the genome, which are summed in regions.
         ``cpgs``: it has CpGs by their indices, so regions must have theirs.
+        ``panel``: it does not name its regions: the given ones are they, in its order.
     features
         What can be counted in it.
     build_of
@@ -156,7 +165,7 @@ class Format:
     content: str
     looks_right: Callable[[Head], bool]
     read: Callable[[Path, RegionSet | None, ReadOptions], Samples]
-    needs: Literal["nothing", "regions", "cpgs"] = "nothing"
+    needs: Literal["nothing", "regions", "cpgs", "panel"] = "nothing"
     features: tuple[Feature, ...] = ("cpg",)
     build_of: Callable[[Path], str] = _not_told
     gzip: bool = True
