@@ -122,6 +122,22 @@ class RegionSet:
         return digest.hexdigest()
 
     @property
+    def cpg_ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """`start_cpg` and `end_cpg`, which must be known.
+
+        Raises
+        ------
+        MismatchError
+            If they are not.
+        """
+        if self.start_cpg is None or self.end_cpg is None:
+            raise MismatchError(
+                "the regions have no CpG indices",
+                expected="a region file with columns startCpG and endCpG",
+            )
+        return self.start_cpg, self.end_cpg
+
+    @property
     def directions(self) -> np.ndarray:
         """Which fragments are the successes of each region, U where it is not said."""
         return np.full(len(self), "U") if self.direction is None else self.direction

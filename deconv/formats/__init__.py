@@ -4,11 +4,14 @@ from pathlib import Path
 
 from deconv.counts import RegionCounts, Samples
 from deconv.errors import DeconvError, InputError, MismatchError
-from deconv.formats.format import Format, ReadOptions
+from deconv.formats.format import Format, ReadOptions, make_options
 from deconv.formats.registry import FORMATS, find_format
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 
-__all__ = ["FORMATS", "Format", "ReadOptions", "find_format", "open_counts", "read_counts"]
+__all__ = [
+    "FORMATS", "Format", "ReadOptions", "find_format", "make_options", "open_counts",
+    "read_counts",
+]  # fmt: skip
 
 _DEFAULT = ReadOptions()
 
@@ -40,18 +43,25 @@ def open_counts(
     InputError
         If no format fits, the file breaks its spec, or it needs regions.
     MismatchError
-        If genome build or feature of file and regions differ.
+        If genome build or feature of file and regions differ, or no region is covered.
     """
     found = find_format(path)
     if found.needs == "nothing":
         return found.read(path, None, options)
     _check_regions(found, path, regions, options)
     try:
-        return found.read(path, regions, options)
+        counts = found.read(path, regions, options)
     except DeconvError as error:
         if str(error).startswith(str(path)):
             raise
         raise type(error)(str(error), where=path) from error
+    if not any(coverage.any() for _, coverage in counts.rows()):
+        raise MismatchError(
+            "no region is covered", where=path, got=f"nothing in {len(counts.regions)} regions",
+            expected=f"data of genome build {counts.regions.build} in regions such as"
+            f" {counts.regions.names[0]}",
+        )  # fmt: skip
+    return counts
 
 
 def _check_regions(
@@ -77,7 +87,7 @@ def _check_regions(
             " lifted over)", where=path, got=options.build, expected=regions.build,
         )  # fmt: skip
     if found.needs == "cpgs" and regions.start_cpg is None:
-        raise InputError(
+        raise MismatchError(
             f"{found.name} numbers the CpGs of the genome, and the regions have no CpG indices",
             where=path, expected="a region file with columns startCpG and endCpG",
         )  # fmt: skip

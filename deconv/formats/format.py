@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from deconv.configuration import Section
 from deconv.counts import MAX_COUNT, Samples
-from deconv.errors import InputError
+from deconv.errors import ConfigError, InputError
 from deconv.files import require_file
 from deconv.regions import UNKNOWN_BUILD, Feature, RegionSet
 
@@ -53,6 +53,29 @@ class ReadOptions(Section):
         if self.u_at_most >= self.m_at_least:
             raise ValueError("u_at_most must be less than m_at_least")
         return self
+
+
+def make_options(**values: Any) -> ReadOptions:
+    """Return options that a person gave on the command line.
+
+    Raises
+    ------
+    ConfigError
+        With the first option that does not fit.
+    """
+    try:
+        return ReadOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        names = [str(part).replace("_", "-") for part in first["loc"]]
+        raise ConfigError(
+            first["msg"].removeprefix("Value error, "),
+            where=f"--{names[0]}" if names else "options", got=first["input"] if names else None,
+        ) from error  # fmt: skip
+
+
+def _not_told(path: Path) -> str:
+    return UNKNOWN_BUILD
 
 
 @dataclass(frozen=True)
@@ -133,6 +156,8 @@ class Format:
         ``panel``: it does not name its regions: the given ones are they, in its order.
     features
         What can be counted in it.
+    build_of
+        Tells the genome build of a file at a glance, "unknown" where it does not.
     """
 
     name: str
@@ -142,6 +167,7 @@ class Format:
     read: Callable[[Path, RegionSet | None, ReadOptions], Samples]
     needs: Literal["nothing", "regions", "cpgs", "panel"] = "nothing"
     features: tuple[Feature, ...] = ("cpg",)
+    build_of: Callable[[Path], str] = _not_told
     gzip: bool = True
 
     def has_suffix(self, path: Path) -> bool:
@@ -162,3 +188,9 @@ def sample_name(path: Path, *suffixes: str) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def regions_of(regions: RegionSet | None) -> RegionSet:
+    """Return the regions that a format which needs them is always given."""
+    assert regions is not None
+    return regions

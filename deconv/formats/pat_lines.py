@@ -35,7 +35,7 @@ class Lines:
     text
         Their bytes; the pattern of a line is ``text[pattern_start:pattern_end]``.
     first
-        Number of the first of them in the file, from 1.
+        Number of the first of them in the file, from 1; 0 if that is not known.
     start
         Where each begins in ``text``.
     names, chrom
@@ -58,6 +58,10 @@ class Lines:
         """Raise an error about the first bad line, if there is one."""
         _refuse(bad, what, path, self.first, self.text, self.start, expected)
 
+    def place(self, line: int, path: Path) -> str:
+        """Return what to call one of the lines in an error."""
+        return _place(path, self.first, line)
+
 
 def read_lines(path: Path) -> Iterator[Lines]:
     """Yield all lines, checked but for the letters of the patterns.
@@ -65,12 +69,12 @@ def read_lines(path: Path) -> Iterator[Lines]:
     Raises
     ------
     InputError
-        With file and line, if the file is not bgzip or not whole, or a line has too few
+        With file and line, if the file is not whole or not packed by bgzip, or a line has too few
         columns, a number that is none or a place before that of the line before.
     """
     n_lines, last = 0, 0
     for block in _whole_lines(path):
-        lines = _parse(np.frombuffer(block, dtype=np.uint8), n_lines + 1, path)
+        lines = parse(block, n_lines + 1, path)
         back = np.diff(lines.index, prepend=last) < 0
         lines.refuse(back, "not sorted by CpG index", path, "no index below the line before's")
         n_lines, last = n_lines + len(lines.start), int(lines.index[-1])
@@ -82,10 +86,12 @@ def read_lines(path: Path) -> Iterator[Lines]:
 def _whole_lines(path: Path) -> Iterator[bytes]:
     """Yield about `_PART_BYTES` at a time, ending with a line."""
     require_file(path)
-    _check_bgzip(path)
+    is_packed = path.suffix.lower() == ".gz"
+    if is_packed:
+        check_bgzip(path)
     rest = b""
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path) if is_packed else path.open("rb") as file:
             while part := file.read(_PART_BYTES):
                 rest += part
                 cut = rest.rfind(b"\n") + 1
@@ -104,7 +110,14 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def _check_bgzip(path: Path) -> None:
+def check_bgzip(path: Path) -> None:
+    """Refuse a file that bgzip did not make, or that has no end.
+
+    Raises
+    ------
+    InputError
+        Which of the two.
+    """
     with path.open("rb") as file:
         head = file.read(14)
         if not head.startswith(_BGZF_START[0]) or head[12:] != _BGZF_START[1]:
@@ -118,7 +131,9 @@ def _check_bgzip(path: Path) -> None:
             )  # fmt: skip
 
 
-def _parse(text: UInt8[np.ndarray, " B"], first: int, path: Path) -> Lines:
+def parse(block: bytes, first: int, path: Path) -> Lines:
+    """Return whole lines as arrays; ``first`` is the number of the first, 0 if not known."""
+    text = np.frombuffer(block, dtype=np.uint8)
     line_end = np.flatnonzero(text == ord("\n"))
     start = np.concatenate([[0], line_end[:-1] + 1])
     tabs = np.flatnonzero(text == ord("\t"))
@@ -170,6 +185,10 @@ def _chromosomes(
     return np.array(names), run
 
 
+def _place(path: Path, first: int, row: int) -> str:
+    return f"{path}, line {first + row}" if first else str(path)
+
+
 def _refuse(
     bad: Bool[np.ndarray, " L"],
     what: str,
@@ -183,6 +202,6 @@ def _refuse(
     if rows.size:
         line = text[start[rows[0]] :][:200].tobytes().split(b"\n")[0]
         raise InputError(
-            what, where=f"{path}, line {first + rows[0]}",
+            what, where=_place(path, first, int(rows[0])),
             got=repr(line.decode(errors="replace")), expected=expected,
         )  # fmt: skip

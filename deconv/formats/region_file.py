@@ -52,7 +52,7 @@ def read_regions(
     require_file(path)
     if path.suffix.lower() == ".h5ad":
         return _stored_regions(path, build, feature)
-    columns = region_columns(path)
+    columns = region_columns(_read(path), path)
     chrom, end = columns["chrom"], columns["end"]
     if build == UNKNOWN_BUILD:
         build = _infer_build(chrom, end, path)
@@ -69,9 +69,20 @@ def read_regions(
     return regions
 
 
-def region_columns(path: Path) -> dict[str, np.ndarray]:
-    """Read the columns that make a `RegionSet`, whose rules are not checked yet."""
-    table = _read(path)
+def region_columns(table: pd.DataFrame, path: Path) -> dict[str, np.ndarray]:
+    """Return the columns that make a `RegionSet`, whose rules are not checked yet.
+
+    Parameters
+    ----------
+    table
+        As read, strings, with the names of those columns; the index of a row and 2 is its
+        line.
+
+    Raises
+    ------
+    InputError
+        With the line, if a chromosome is missing or a number is none.
+    """
     missing = np.flatnonzero(table["chrom"].isna())
     if missing.size:
         raise InputError("no chromosome", where=f"{path}, line {table.index[missing[0]] + 2}")

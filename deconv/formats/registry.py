@@ -10,17 +10,24 @@ from deconv.errors import InputError
 from deconv.formats import (
     array_csv,
     bedmethyl,
+    beta,
+    beta_table,
     bismark,
     counts_tsv,
     cytosine_report,
     earlier_hdf5,
     h5ad,
+    pat,
 )
 from deconv.formats.format import Format, Head
 
 FORMATS: tuple[Format, ...] = (
     h5ad.FORMAT,
     counts_tsv.FORMAT,
+    beta_table.FORMAT,
+    beta.BETA,
+    beta.LBETA,
+    pat.FORMAT,
     bismark.FORMAT,
     cytosine_report.FORMAT,
     bedmethyl.FORMAT,

@@ -1,6 +1,8 @@
 """A small written file of each input format, with the counts that it stands for."""
 
 import gzip
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,21 @@ from deconv.counts import RegionCounts
 from deconv.formats import ReadOptions
 from deconv.regions import RegionSet
 from deconv.store import write_h5ad
+
+
+def bgzip(text, block_bytes=60_000):
+    """Compress as bgzip does: gzip members that state their size, then an empty one."""
+    blocks = [text[i : i + block_bytes] for i in range(0, len(text), block_bytes)]
+    return b"".join(_block(block) for block in [*blocks, b""])
+
+
+def _block(content):
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    packed = packer.compress(content) + packer.flush()
+    head = b"\x1f\x8b\x08\x04" + bytes(4) + b"\x00\xff\x06\x00BC\x02\x00"
+    size = struct.pack("<H", len(head) + 2 + len(packed) + 8 - 1)
+    return head + size + packed + struct.pack("<II", zlib.crc32(content), len(content))
+
 
 REGIONS = RegionSet(
     np.array(["chr1", "chr1", "chr2"]),
@@ -60,6 +77,12 @@ def _write_h5ad(path: Path) -> None:
     write_h5ad(counts, path)
 
 
+# Ten CpGs; 2-4, 6-7 and 9 are those of the regions.
+_CPGS = np.array(
+    [(9, 9), (1, 3), (0, 0), (2, 2), (7, 8), (0, 5), (255, 255), (3, 9), (0, 0), (4, 4)]
+)
+
+
 def _write_patterns(path: Path) -> None:
     patterns = np.full((2, 3, 5), 2, dtype=np.uint8)
     patterns[0, 0, :3], patterns[0, 2, 4], patterns[1, 1, :2] = [1, 1, 0], 0, 1
@@ -88,6 +111,35 @@ EXAMPLES = [
         ["a", "b"],
         [[1, 0], [0, 2]],
         [[4, 0], [1, 2]],
+    ),
+    Example(
+        "pat",
+        "sample.pat",
+        # CpGs 2-4, 6-7 and 9 are the regions'.
+        b"chr1\t1\tTCC\t3\nchr1\t3\tT.CCH\t1\nchr2\t8\tTTC\t2\n",
+        ["sample"],
+        [[6, 2, 0]],
+        [[7, 2, 2]],
+        REGIONS,
+        pack=bgzip,
+    ),
+    Example(
+        "beta", "sample.beta", _CPGS.astype("u1").tobytes(), ["sample"],
+        [[3, 255, 0]], [[5, 260, 0]], REGIONS,
+    ),
+    Example(
+        "lbeta", "sample.lbeta", (251 * _CPGS).astype("<u2").tobytes(), ["sample"],
+        [[3 * 251, 255 * 251, 0]], [[5 * 251, 260 * 251, 0]], REGIONS,
+    ),
+    Example(
+        "beta_to_table",
+        "table.tsv",
+        b"chr\tstart\tend\tstartCpG\tendCpG\ta\tb\n"
+        b"chr1\t100\t200\t2\t5\t0.25\tNA\nchr1\t300\t400\t6\t8\t1\t0.5\n",
+        ["a", "b"],
+        [[5, 20], [0, 10]],
+        [[20, 20], [0, 20]],
+        options=ReadOptions(pseudo_coverage=20),
     ),
     Example(
         "Bismark coverage",
