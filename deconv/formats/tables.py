@@ -1,11 +1,13 @@
 """Text tables: read as text, then column by column, so that an error can say the line."""
 
+import codecs
 import csv
 import gzip
 import io
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,17 +31,17 @@ def read_text(
     ------
     InputError
         If the file is damaged or no text, a line has more or fewer fields than the first,
-        or two columns have the same name.
+        or two columns have the same name, or one but the first has none.
     """
     text = _whole_text(path)
     for _ in range(n_skipped):
         text = text.partition(b"\n")[2]
     _refuse_ragged(text, separator, path, n_skipped + 1)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
     try:
-        table = pd.read_csv(
-            io.BytesIO(text), sep=separator, dtype=str, header=None, encoding="utf-8-sig",
-            quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
-            skip_blank_lines=False, keep_default_na=False, na_values=_MISSING,
+        table: pd.DataFrame = pd.read_csv(
+            io.BytesIO(text), sep=separator, dtype=str, header=None, encoding="utf-8",
+            quoting=quoting, skip_blank_lines=False, keep_default_na=False, na_values=_MISSING,
         )  # fmt: skip
     except ValueError as error:  # of pandas' parser, and of decoding
         reason = str(error).splitlines()[0]
@@ -47,10 +49,13 @@ def read_text(
     table.index += n_skipped - 1
     if not header:
         return table
-    names = table.iloc[0].fillna("").tolist()
-    twice = [name for name, n_uses in Counter(names).items() if n_uses > 1]
-    if twice:
-        raise InputError("a column occurs twice", where=f"{path}, header", got=twice[0])
+    first = text.partition(b"\n")[0].decode().removesuffix("\r")
+    names = next(csv.reader([first], delimiter=separator, quoting=quoting))
+    for name, n_uses in Counter(names).items():
+        if n_uses > 1:
+            raise InputError("a column occurs twice", where=f"{path}, header", got=name)
+    if "" in names[1:]:
+        raise InputError("a column has no name", where=f"{path}, header", got=first)
     return table.iloc[1:].set_axis(names, axis=1)
 
 
@@ -58,7 +63,7 @@ def _whole_text(path: Path) -> bytes:
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opener(path, "rb") as file:
-            return file.read().rstrip(b"\r\n")
+            return file.read().rstrip(b"\r\n").removeprefix(codecs.BOM_UTF8)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError("the file is damaged or cut off", where=path, got=error) from error
 

@@ -4,6 +4,8 @@ Each takes the bytes of a file (uncompressed) and returns (chrom, position, meth
 coverage) of each call, or raises ValueError where the file breaks the spec.
 """
 
+import csv
+import re
 from fractions import Fraction
 
 
@@ -114,7 +116,7 @@ def _encode(content):
 def _rows(content, n_columns):
     if not content:
         raise ValueError("empty")
-    lines = content.decode("ascii").split("\n")
+    lines = content.decode("latin-1").split("\n")
     if not lines[-1]:
         lines.pop()
     if not lines:
@@ -160,3 +162,93 @@ def _plain(chrom):
 
 def _same_chrom(one, other):
     return _plain(one) == _plain(other)
+
+
+def _table(content, separator):
+    """Return header and rows of a table; quotes as CSV has them."""
+    text = content.rstrip(b"\r\n").decode("utf-8-sig").replace("\r\n", "\n")
+    if any(not (c.isprintable() or c in "\n\t" or ord(c) > 126) for c in text):
+        raise ValueError("control character")
+    rows = []
+    for line in text.split("\n"):
+        if separator == "," and '"' in line:
+            fields = next(csv.reader([line], strict=True))
+        else:
+            fields = line.split(separator)
+        rows.append(fields)
+        if len(fields) != len(rows[0]):
+            raise ValueError("ragged")
+    if len(set(rows[0])) < len(rows[0]):
+        raise ValueError("columns alike")
+    if "" in rows[0][1:]:
+        raise ValueError("no name")
+    return rows[0], rows[1:]
+
+
+_NUMBER = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
+
+
+def _count(text):
+    if not _NUMBER.fullmatch(text) or not float(text).is_integer() or float(text) < 0:
+        raise ValueError("count")
+    return int(float(text))
+
+
+def _fraction(text):
+    if text in ("", "NA", "NaN", "nan"):
+        return None
+    if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
+        raise ValueError("fraction")
+    return float(text)
+
+
+def _counts_table(content, regions, options):
+    header, rows = _table(content, "\t")
+    if [name.lower() for name in header[:3]] != ["chrom", "start", "end"]:
+        raise ValueError("header")
+    names = [name.removesuffix("_METH") for name in header[3:] if name.endswith("_METH")]
+    if sorted(header[3:]) != sorted(n + end for n in names for end in ("_METH", "_DEPTH")):
+        raise ValueError("samples")
+    found = [f"{row[0].strip()}:{_count(row[1])}-{_count(row[2])}" for row in rows]
+    if found != regions.names.tolist():
+        raise ValueError("regions")
+    columns = {name: [_count(row[i]) for row in rows] for i, name in enumerate(header) if i > 2}
+    return [columns[n + "_METH"] for n in names], [columns[n + "_DEPTH"] for n in names], names
+
+
+def _array(content, regions, options):
+    header, rows = _table(content, ",")
+    values = {}
+    for row in rows:
+        probe = re.fullmatch(r"cg(\d{8})(_[TB][CO]\d+)?", row[0].strip(), re.ASCII)
+        fractions = [_fraction(text) for text in row[1:]]
+        if probe:
+            values.setdefault(int(probe[1]), []).append(fractions)
+        elif not re.match(r"rs\d|ch\.|nv[-_]|ctl", row[0].strip()):
+            raise ValueError("probe")
+    if [f"probe:{n}-{n + 1}" for n in values] != regions.names.tolist():
+        raise ValueError("probes")
+    n = options.pseudo_coverage
+    methylated, coverage = [], []
+    for sample in range(len(header) - 1):
+        known = [[f[sample] for f in rows if f[sample] is not None] for rows in values.values()]
+        coverage.append([n if k else 0 for k in known])
+        methylated.append([round(n * sum(k) / len(k)) if k else 0 for k in known])
+    return methylated, coverage, header[1:]
+
+
+def _of_calls(calls, regions):
+    methylated, coverage = counts_in(calls, regions)
+    return [methylated], [coverage], None
+
+
+NAIVE = {
+    "counts table": _counts_table,
+    "array beta values": _array,
+    "Bismark coverage": lambda content, regions, _: _of_calls(bismark_cov(content), regions),
+    "cytosine report": lambda content, regions, _: _of_calls(cytosine_report(content)[0], regions),
+    "bedMethyl": lambda content, regions, _: _of_calls(bedmethyl(content), regions),
+}
+"""By the name of a format: content, regions and options to methylated and coverage, a list a
+sample, and names of samples where the content has them. Regions are where to count or, for
+tables with their own, what the reader found, to compare with."""
