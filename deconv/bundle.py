@@ -58,8 +58,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         save_file(weights, temporary / FILES[0])
         arrays = {name: getattr(atlas, name) for name in ("mean", "rho", "profile", "n_donors")}
         save_arrays(arrays, temporary / FILES[1])
-        table = pd.DataFrame({"chrom": regions.chrom, "start": regions.start, "end": regions.end})
-        table.to_csv(temporary / FILES[2], sep="\t", index=False)
+        pd.DataFrame(regions.columns()).to_csv(temporary / FILES[2], sep="\t", index=False)
         (temporary / FILES[3]).write_text(bundle.card)
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -89,13 +88,7 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
     manifest = _read_manifest(folder)
     try:
         table = pd.read_csv(folder / FILES[2], sep="\t", dtype={"chrom": str})
-        regions = RegionSet(
-            table["chrom"].to_numpy(dtype=str),
-            table["start"].to_numpy(),
-            table["end"].to_numpy(),
-            manifest["build"],
-            manifest["feature"],
-        )
+        regions = RegionSet.from_columns(table, manifest["build"], manifest["feature"])
         arrays: dict[str, np.ndarray] = load_arrays(folder / FILES[1])
         atlas = Atlas(tuple(manifest["tissues"]), regions, **arrays)
         network = TwoStageNetwork(

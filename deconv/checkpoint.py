@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 
@@ -44,11 +43,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "read_effect": network.estimator.read_effect,
         "atlas": {
             "tissues": list(atlas.tissues),
-            "chrom": atlas.regions.chrom.tolist(),
             "build": atlas.regions.build,
             "feature": atlas.regions.feature,
-            "start": torch.from_numpy(atlas.regions.start.astype(np.int64)),
-            "end": torch.from_numpy(atlas.regions.end.astype(np.int64)),
+            **{name: column.tolist() for name, column in atlas.regions.columns().items()},
             "mean": torch.from_numpy(atlas.mean),
             "rho": torch.from_numpy(atlas.rho),
             "profile": torch.from_numpy(atlas.profile),
@@ -132,7 +129,7 @@ def start_from(network: TwoStageNetwork, atlas: Atlas, pretrained: Checkpoint, w
             "the checkpoint knows other tissues", where=where,
             got=", ".join(pretrained.atlas.tissues), expected=", ".join(atlas.tissues),
         )  # fmt: skip
-    if pretrained.atlas.regions.content_hash != atlas.regions.content_hash:
+    if not pretrained.atlas.regions.is_same(atlas.regions):
         raise MismatchError(
             "the checkpoint knows other regions", where=where,
             got=f"{len(pretrained.atlas.regions)} of build {pretrained.atlas.regions.build}",
@@ -148,10 +145,8 @@ def start_from(network: TwoStageNetwork, atlas: Atlas, pretrained: Checkpoint, w
 
 
 def _atlas(saved: dict[str, Any]) -> Atlas:
-    regions = RegionSet(
-        np.array(saved["chrom"], dtype=str),
-        saved["start"].cpu().numpy(),
-        saved["end"].cpu().numpy(),
+    regions = RegionSet.from_columns(
+        {k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in saved.items()},
         saved["build"],
         saved["feature"],
     )

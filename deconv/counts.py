@@ -30,6 +30,7 @@ class Samples(ABC):
     regions: RegionSet
     samples: pd.DataFrame
     proportions: pd.DataFrame | None
+    notes: tuple[str, ...]
 
     @abstractmethod
     def rows(self) -> Iterator[Row]:
@@ -93,6 +94,8 @@ class RegionCounts(Samples):
         samples.
     proportions
         True fraction of each tissue (columns) in each sample, where known.
+    notes
+        What a person should know of how they were read; no part of the content.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class RegionCounts(Samples):
     regions: RegionSet
     samples: pd.DataFrame
     proportions: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check at the border, so that inner code need not."""
@@ -176,7 +180,7 @@ class RegionCounts(Samples):
         Regions that these counts lack become not observed; see `RegionSet.find_in` for
         ``where``, ``min_overlap`` and the errors.
         """
-        if self.regions.content_hash == regions.content_hash:
+        if self.regions.is_same(regions):
             return self
         found = regions.find_in(self.regions, where=where, min_overlap=min_overlap)
         present = found >= 0

@@ -77,7 +77,7 @@ class ProfilePool:
         if tissues != set(atlas.tissues):
             odd = sorted(tissues ^ set(atlas.tissues))
             raise MismatchError("tissues differ from the atlas", got=f"{len(odd)}: {odd[:5]}")
-        if pure.regions.content_hash != atlas.regions.content_hash:
+        if not pure.regions.is_same(atlas.regions):
             raise MismatchError("the samples are at other regions than the atlas")
         of_tissue = np.array([atlas.tissues.index(t) for t in pure.samples["tissue"]])
         self._pure, self._atlas, self._in_atlas = pure, atlas, in_atlas

@@ -2,21 +2,26 @@
 
 Coordinates are 0-based and half-open, as in BED. A set also says which genome build the
 coordinates belong to and what is counted in a region (`Feature`), because two data
-sets that differ in either must not be compared.
+sets that differ in either must not be compared. It may know the CpGs of its regions by
+their indices, which is what files that number the CpGs of a genome are cut with.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
 from deconv.errors import InputError, MismatchError
+from deconv.genomes import plain_chromosomes
 
 Feature = Literal["cpg", "u_fragment"]
-"""`cpg`: methylated CpG observations of all; `u_fragment`: unmethylated fragments of all."""
+"""`cpg`: methylated CpG observations of all; `u_fragment`: unmethylated fragments of all, or
+methylated ones where the region's direction is M."""
 
 UNKNOWN_BUILD = "unknown"
 
@@ -25,11 +30,19 @@ UNKNOWN_BUILD = "unknown"
 class RegionSet:
     """Named intervals, in the order of the columns of the counts that use them.
 
+    Attributes
+    ----------
+    start_cpg, end_cpg
+        Index of the first CpG and of the one after the last, counted from 1 through the
+        whole genome as wgbstools does; None where they are not known.
+    direction
+        "U" or "M": which fragments are the successes of each region; None means U.
+
     Raises
     ------
     InputError
-        If the columns differ in length, an interval is empty or negative, or one
-        occurs twice.
+        If the columns differ in length, an interval or a range of CpGs is empty or
+        negative, an interval occurs twice, or a direction is another.
     """
 
     chrom: np.ndarray  # [R] each
@@ -37,12 +50,15 @@ class RegionSet:
     end: np.ndarray
     build: str = UNKNOWN_BUILD
     feature: Feature = "cpg"
+    start_cpg: np.ndarray | None = None
+    end_cpg: np.ndarray | None = None
+    direction: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check the invariants that all users of a region set rely on."""
-        sizes = (len(self.chrom), len(self.start), len(self.end))
+        sizes = [len(column) for column in self.columns().values()]
         if len(set(sizes)) > 1:
-            raise InputError("chrom, start and end differ in length", got=sizes)
+            raise InputError("chrom, start, end and the rest differ in length", got=sizes)
         if not sizes[0]:
             raise InputError("a region set is empty", expected="at least one region")
         if self.feature not in get_args(Feature):
@@ -58,6 +74,23 @@ class RegionSet:
         names, n_uses = np.unique(self.names, return_counts=True)
         if len(names) < len(self):
             raise InputError("a region occurs twice", got=names[n_uses > 1][0])
+        if (self.start_cpg is None) != (self.end_cpg is None):
+            raise InputError("CpG indices of one end only", expected="startCpG and endCpG")
+        if self.start_cpg is not None and self.end_cpg is not None:
+            bad = np.flatnonzero((self.start_cpg < 1) | (self.end_cpg <= self.start_cpg))
+            if bad.size:
+                raise InputError(
+                    f"{bad.size} region(s) have no CpGs", where=self.names[bad[0]],
+                    got=f"startCpG {self.start_cpg[bad[0]]}, endCpG {self.end_cpg[bad[0]]}",
+                    expected="1 <= startCpG < endCpG",
+                )  # fmt: skip
+        if self.direction is not None:
+            bad = np.flatnonzero(~np.isin(self.direction, ["U", "M"]))
+            if bad.size:
+                raise InputError(
+                    "unknown direction", where=self.names[bad[0]],
+                    got=self.direction[bad[0]], expected="U or M",
+                )  # fmt: skip
 
     def __len__(self) -> int:
         """Return the number of regions."""
@@ -69,22 +102,95 @@ class RegionSet:
         rows = zip(self.chrom, self.start.tolist(), self.end.tolist(), strict=True)
         return np.array([f"{c}:{s}-{e}" for c, s, e in rows])
 
+    @property
+    def _plain_names(self) -> list[str]:
+        """Names that are the same for `chr1` and `1`."""
+        chrom = plain_chromosomes(self.chrom)
+        rows = zip(chrom, self.start.tolist(), self.end.tolist(), strict=True)
+        return [f"{c}:{s}-{e}" for c, s, e in rows]
+
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of build, feature and intervals in order."""
+        """SHA-256 of build, feature, intervals in order, and what is known of their CpGs."""
         text = "\n".join([self.build, self.feature, *self.names])
-        return hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode())
+        for column in (self.start_cpg, self.end_cpg):
+            if column is not None:
+                digest.update(np.ascontiguousarray(column, dtype="<i8").tobytes())
+        if not self.counts_only_u:
+            digest.update("".join(self.directions).encode())
+        return digest.hexdigest()
+
+    @property
+    def cpg_ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """`start_cpg` and `end_cpg`, which must be known.
+
+        Raises
+        ------
+        MismatchError
+            If they are not.
+        """
+        if self.start_cpg is None or self.end_cpg is None:
+            raise MismatchError(
+                "the regions have no CpG indices",
+                expected="a region file with columns startCpG and endCpG",
+            )
+        return self.start_cpg, self.end_cpg
+
+    @property
+    def directions(self) -> np.ndarray:
+        """Which fragments are the successes of each region, U where it is not said."""
+        return np.full(len(self), "U") if self.direction is None else self.direction
+
+    @property
+    def counts_only_u(self) -> bool:
+        """Whether no region counts methylated fragments."""
+        return self.direction is None or bool(np.all(self.direction == "U"))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return what to write of each region, by the names that `from_columns` reads."""
+        names = ("chrom", "start", "end", "start_cpg", "end_cpg", "direction")
+        columns = {name: getattr(self, name) for name in names}
+        return {name: column for name, column in columns.items() if column is not None}
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Any] | pd.DataFrame, build: str, feature: Feature
+    ) -> "RegionSet":
+        """Return the set that `columns` was called on; array-likes will do."""
+        optional = {
+            name: np.asarray(columns[name], dtype=kind)
+            for name, kind in (("start_cpg", np.int64), ("end_cpg", np.int64), ("direction", str))
+            if name in columns
+        }
+        return cls(
+            np.asarray(columns["chrom"], dtype=str),
+            np.asarray(columns["start"]),
+            np.asarray(columns["end"]),
+            build,
+            feature,
+            **optional,
+        )
+
+    def is_same(self, other: "RegionSet") -> bool:
+        """Whether these are the same regions in the same order; CpG indices may be unknown."""
+        return (
+            (self.build, self.feature) == (other.build, other.feature)
+            and np.array_equal(self.names, other.names)
+            and np.array_equal(self.directions, other.directions)
+        )
 
     def take(self, columns: Int[np.ndarray, " R"]) -> "RegionSet":
         """Return the regions at these positions, in this order."""
-        return RegionSet(
-            self.chrom[columns], self.start[columns], self.end[columns], self.build, self.feature
-        )
+        parts = {name: column[columns] for name, column in self.columns().items()}
+        return RegionSet(**parts, build=self.build, feature=self.feature)
 
     def find_in(
         self, other: "RegionSet", *, where: object, min_overlap: float = 1.0
     ) -> Int[np.ndarray, " R"]:
         """Return the position of each of these regions in ``other``, -1 where it is absent.
+
+        Chromosomes `chr1` and `1` are the same; `deconv.genomes.naming_note` says so.
 
         Parameters
         ----------
@@ -98,11 +204,12 @@ class RegionSet:
         Raises
         ------
         MismatchError
-            If builds or features differ, or too few regions match.
+            If builds, features or directions differ, or too few regions match.
         """
         if self.build != other.build:
             raise MismatchError(
-                "the genome build differs (state it with --build if the file does not)",
+                "the genome build differs (state it with --build if the file does not; regions"
+                " are not lifted over)",
                 where=where, got=other.build, expected=self.build,
             )  # fmt: skip
         if self.feature != other.feature:
@@ -112,8 +219,15 @@ class RegionSet:
                 got=other.feature,
                 expected=self.feature,
             )
-        position = {name: i for i, name in enumerate(other.names)}
-        found = np.array([position.get(name, -1) for name in self.names])
+        position = {name: i for i, name in enumerate(other._plain_names)}
+        found = np.array([position.get(name, -1) for name in self._plain_names])
+        other_way = (found >= 0) & (self.directions != other.directions[found])
+        if other_way.any():
+            raise MismatchError(
+                f"the counts of {int(other_way.sum())} region(s) are of the other direction",
+                where=where, got=other.directions[found[other_way][0]],
+                expected=f"{self.directions[other_way][0]} at {self.names[other_way][0]}",
+            )  # fmt: skip
         n_found = int((found >= 0).sum())
         if n_found == 0 or n_found < min_overlap * len(self):
             raise MismatchError(

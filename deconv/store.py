@@ -1,8 +1,9 @@
 """Region counts on disk: AnnData ``.h5ad`` files, readable by the whole scverse.
 
 Layout (format version 1): ``layers/methylated`` and ``layers/coverage`` [N, R] integers;
-``obs`` the samples; ``var`` chrom, start, end; ``obsm/proportions`` true fractions, if
-known; ``uns/deconv`` format version, genome build, feature and content hash.
+``obs`` the samples; ``var`` chrom, start, end and, if known, start_cpg, end_cpg, direction;
+``obsm/proportions`` true fractions, if known; ``uns/deconv`` format version, genome build,
+feature and content hash.
 """
 
 from collections.abc import Iterator
@@ -61,10 +62,7 @@ def create_counts(
     """Open a new ``.h5ad`` that appears under its name once all samples are written."""
     table = anndata.AnnData(
         obs=samples,
-        var=pd.DataFrame(
-            {"chrom": regions.chrom.astype(str), "start": regions.start, "end": regions.end},
-            index=regions.names,
-        ),
+        var=pd.DataFrame(regions.columns(), index=regions.names),
         obsm={} if proportions is None else {"proportions": proportions},
         uns={
             KEY: {

@@ -34,6 +34,7 @@ class StoredCounts(Samples):
     regions: RegionSet
     samples: pd.DataFrame
     proportions: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[Row]:
         """Yield the counts of each sample; no more than a chunk of the file is in memory."""
@@ -142,14 +143,10 @@ def _open(path: Path, file: h5py.File) -> tuple[StoredCounts, dict[str, Any]]:
         path,
         layers,
         np.arange(len(samples)),
-        RegionSet(
-            regions["chrom"].to_numpy(dtype=str),
-            regions["start"].to_numpy(),
-            regions["end"].to_numpy(),
-            str(header["build"]),
-            header["feature"],
+        RegionSet.from_columns(regions, str(header["build"]), header["feature"]),
+        samples.apply(
+            lambda column: column.astype(object) if column.dtype == "category" else column
         ),
-        samples.apply(lambda column: column.astype(str) if column.dtype == "category" else column),
         proportions,
     )
     return counts, header

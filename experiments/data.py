@@ -13,7 +13,7 @@ from deconv.atlas import Atlas, build_atlas
 from deconv.counts import RegionCounts, Samples
 from deconv.errors import ConfigError, InputError
 from deconv.evaluate import draw_mixtures
-from deconv.formats import open_counts, read_counts
+from deconv.formats import ReadOptions, open_counts, read_counts
 from deconv.formats.counts_tsv import label_samples
 from deconv.mixtures import MixingEngine
 from deconv.splits import Split, split_by_donor
@@ -93,7 +93,7 @@ def _read_pure(data: DataConfig) -> Samples:
                 "data.path is a folder", where=path, expected="data.reference, a file in it"
             )
         path = path / data.reference
-    counts = open_counts(path, build=data.genome_build)
+    counts = open_counts(path, options=ReadOptions(build=data.genome_build))
     if "tissue" not in counts.samples or data.tissue_table is not None:
         table = None if data.tissue_table is None else Path(data.tissue_table)
         counts = label_samples(counts, table)
@@ -114,7 +114,9 @@ def _read_dilutions(data: DataConfig) -> Dilutions | None:
     files = sorted(folder.glob(data.dilutions.files))
     if not files:
         raise InputError("no dilutions", where=folder, expected=data.dilutions.files)
-    counts = concatenate([read_counts(f, build=data.genome_build) for f in files])
+    counts = concatenate(
+        [read_counts(f, options=ReadOptions(build=data.genome_build)) for f in files]
+    )
     percents = []
     for name in counts.samples.index:
         match = re.search(data.dilutions.percent_in_name, name)

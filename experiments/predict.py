@@ -10,7 +10,7 @@ from deconv.bundle import Bundle, read_bundle
 from deconv.checkpoint import load_checkpoint
 from deconv.errors import InputError
 from deconv.files import replacing, write_text
-from deconv.formats import open_counts
+from deconv.formats import ReadOptions, open_counts
 from deconv.inference import BATCH_SIZE
 from deconv.plots import composition
 from deconv.predictor import MIN_OVERLAP, NetworkMethod
@@ -58,7 +58,7 @@ def predict_files(
     )
     tables, notes = [], []
     for file in files:
-        counts = open_counts(file, build=build)
+        counts = open_counts(file, options=ReadOptions(build=build))
         wanted = bundle.atlas.regions
         found = wanted.find_in(counts.regions, where=file, min_overlap=min_overlap)
         n_found = int((found >= 0).sum())

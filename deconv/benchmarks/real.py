@@ -171,7 +171,7 @@ def uxm_scores(data: Path, make_methods: MakeMethods) -> list[Row]:
     methods = {**make_methods(uxm.atlas), "uxm_nnls": UxmNnls(uxm)}
     rows = []
     for sample, types in UXM_SAMPLES.items():
-        counts = read_pat(data / "uxm" / f"{sample}.pat.gz", uxm.markers)
+        counts = read_pat(data / "uxm" / f"{sample}.pat.gz", uxm.atlas.regions)
         for name, method in methods.items():
             share = _by_tissue(method.predict(counts), 0)
             specific = [t for t in share if not t.startswith(UXM_COMMON)]

@@ -3,46 +3,91 @@
 from pathlib import Path
 
 from deconv.counts import RegionCounts, Samples
-from deconv.errors import InputError
-from deconv.formats.counts_tsv import read_counts_tsv
-from deconv.regions import UNKNOWN_BUILD
-from deconv.stored import open_h5ad
+from deconv.errors import DeconvError, InputError, MismatchError
+from deconv.formats.format import Format, ReadOptions, make_options
+from deconv.formats.registry import FORMATS, find_format
+from deconv.regions import UNKNOWN_BUILD, RegionSet
 
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+__all__ = [
+    "FORMATS", "Format", "ReadOptions", "find_format", "make_options", "open_counts",
+    "read_counts",
+]  # fmt: skip
+
+_DEFAULT = ReadOptions()
 
 
-def read_counts(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
-    """Read region counts into memory; see `open_counts`."""
-    return open_counts(path, build=build).load()
+def read_counts(
+    path: Path, *, regions: RegionSet | None = None, options: ReadOptions = _DEFAULT
+) -> RegionCounts:
+    """Read counts into memory; see `open_counts`."""
+    return open_counts(path, regions=regions, options=options).load()
 
 
-def open_counts(path: Path, *, build: str = UNKNOWN_BUILD) -> Samples:
-    """Open region counts of any known format; ``.h5ad`` is read sample by sample later.
+def open_counts(
+    path: Path, *, regions: RegionSet | None = None, options: ReadOptions = _DEFAULT
+) -> Samples:
+    """Open the samples of a file of any known format; some are read one by one later.
 
     Parameters
     ----------
     path
-        ``.h5ad`` of this library, or a counts table ``.tsv`` or ``.txt``, plain or ``.gz``.
-    build
-        Genome build, for formats that do not state it.
+        The file; suffix and content must speak for the same format.
+    regions
+        Where to count, in files that hold single CpGs or reads. Those that hold regions
+        of their own come at these, in their own order: match them by name.
+    options
+        What the file does not say itself.
 
     Raises
     ------
     InputError
-        If the suffix is not known, or the content is not what the suffix says.
+        If no format fits, the file breaks its spec, or it needs regions.
+    MismatchError
+        If genome build or feature of file and regions differ, or no region is covered.
     """
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes[-1:] == [".h5ad"]:
-        counts = open_h5ad(path)
-        if build not in (UNKNOWN_BUILD, counts.regions.build):
-            raise InputError(
-                "the file states another genome build",
-                where=path, got=counts.regions.build, expected=build,
-            )  # fmt: skip
-        return counts
-    if (suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]) in ([".tsv"], [".txt"]):
-        return read_counts_tsv(path, build=build)
-    raise InputError(
-        "unknown suffix", where=path, got=path.suffix or "none",
-        expected=".h5ad, .tsv, .tsv.gz, .txt or .txt.gz",
-    )  # fmt: skip
+    found = find_format(path)
+    if found.needs == "nothing":
+        return found.read(path, None, options)
+    _check_regions(found, path, regions, options)
+    try:
+        counts = found.read(path, regions, options)
+    except DeconvError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise type(error)(str(error), where=path) from error
+    if not any(coverage.any() for _, coverage in counts.rows()):
+        raise MismatchError(
+            "no region is covered", where=path, got=f"nothing in {len(counts.regions)} regions",
+            expected=f"data of genome build {counts.regions.build} in regions such as"
+            f" {counts.regions.names[0]}",
+        )  # fmt: skip
+    return counts
+
+
+def _check_regions(
+    found: Format, path: Path, regions: RegionSet | None, options: ReadOptions
+) -> None:
+    if regions is None:
+        raise InputError(
+            f"{found.name} holds no regions", where=path, expected="regions to count in"
+        )
+    if regions.feature not in found.features:
+        raise MismatchError(
+            "the regions count what the file cannot tell", where=path,
+            got=" or ".join(found.features), expected=regions.feature,
+        )  # fmt: skip
+    if regions.build == UNKNOWN_BUILD:
+        raise InputError(
+            "the genome build of the regions is not known", where=path,
+            expected="a stated build, for example --build hg38",
+        )  # fmt: skip
+    if options.build not in (UNKNOWN_BUILD, regions.build):
+        raise MismatchError(
+            "the file is of another genome build than the regions (coordinates are not"
+            " lifted over)", where=path, got=options.build, expected=regions.build,
+        )  # fmt: skip
+    if found.needs == "cpgs" and regions.start_cpg is None:
+        raise MismatchError(
+            f"{found.name} numbers the CpGs of the genome, and the regions have no CpG indices",
+            where=path, expected="a region file with columns startCpG and endCpG",
+        )  # fmt: skip

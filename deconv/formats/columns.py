@@ -20,13 +20,9 @@ def fractions(table: pd.DataFrame, path: Path) -> Float[np.ndarray, "rows column
     Raises
     ------
     InputError
-        With line and column, if a value is no number from 0 to 1 or a column occurs twice.
+        With line and column, if a value is no number from 0 to 1.
     """
     names = [str(c) for c in table.columns]
-    for name in names:
-        base, _, number = name.rpartition(".")
-        if number.isdigit() and base in names:  # so pandas renames a column that comes again
-            raise InputError("a column occurs twice", where=f"{path}, header", got=base)
     values = np.empty(table.shape)
     for j, name in enumerate(names):
         column = table.iloc[:, j]

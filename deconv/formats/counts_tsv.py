@@ -6,17 +6,17 @@ methylated and all CpG observations, as non-negative integers with X_METH <= X_D
 Source: https://github.com/JorisVermeeschLab/MetDecode
 """
 
-import gzip
-import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from deconv.counts import MAX_COUNT, RegionCounts, Samples
+from deconv.counts import RegionCounts, Samples
 from deconv.errors import DeconvError, InputError
 from deconv.files import require_file
+from deconv.formats.format import Format, Head, ReadOptions
+from deconv.formats.tables import integers, read_text
+from deconv.genomes import refuse_other_build
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 
 _METH, _DEPTH = "_METH", "_DEPTH"
@@ -53,6 +53,7 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
             integers(table[header["end"]], path),
             build,
         )
+        refuse_other_build(chrom, regions.end, build, where=path)
         return RegionCounts(
             np.stack([integers(table[n + _METH], path) for n in names]).astype(np.int32),
             np.stack([integers(table[n + _DEPTH], path) for n in names]).astype(np.int32),
@@ -63,23 +64,6 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
         if str(error).startswith(str(path)):
             raise
         raise InputError(str(error), where=path) from error
-
-
-def read_text(path: Path, separator: str = "\t") -> pd.DataFrame:
-    """Read a table as text, plain or gzip; an InputError says why it cannot be."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file, warnings.catch_warnings():
-            # Without index_col=False pandas takes the first columns of a table whose rows
-            # are longer than its header for row names; with it, it only warns.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                file, sep=separator, dtype=str, skip_blank_lines=False, index_col=False
-            )
-    except (OSError, EOFError, zlib.error, ValueError, pd.errors.ParserWarning) as error:
-        # pandas' parser errors and those of decoding are ValueErrors
-        reason = str(error).splitlines()[0]
-        raise InputError("not a readable table", where=path, got=reason) from error
 
 
 def _sample_names(columns: list[str], path: Path) -> list[str]:
@@ -93,21 +77,6 @@ def _sample_names(columns: list[str], path: Path) -> list[str]:
             expected="X_METH and X_DEPTH for each sample X",
         )  # fmt: skip
     return names
-
-
-def integers(column: pd.Series, path: Path) -> np.ndarray:
-    """Return a column of counts; an InputError names the line that is none."""
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~((numbers >= 0) & (numbers <= MAX_COUNT) & (numbers == np.floor(numbers)))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InputError(
-            f"{int(bad.sum())} value(s) are not counts",
-            where=f"{path}, line {row + 2}, column {column.name}",
-            got="nothing" if pd.isna(column.iloc[row]) else repr(column.iloc[row]),
-            expected=f"an integer from 0 to {MAX_COUNT}",
-        )
-    return numbers.astype(np.int64)
 
 
 def label_samples(counts: Samples, table: Path | None = None) -> Samples:
@@ -157,3 +126,23 @@ def label_samples(counts: Samples, table: Path | None = None) -> Samples:
     labelled = counts.labelled(samples)
     labelled.require("tissue", "donor")
     return labelled
+
+
+def _looks_right(head: Head) -> bool:
+    columns = head.first.split("\t")
+    return [c.lower() for c in columns[:3]] == ["chrom", "start", "end"] and any(
+        c.upper().endswith((_METH, _DEPTH)) for c in columns[3:]
+    )
+
+
+def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> RegionCounts:
+    return read_counts_tsv(path, build=options.build)
+
+
+FORMAT = Format(
+    name="counts table",
+    suffixes=(".tsv", ".txt"),
+    content="a header of chrom, start, end, then X_METH and X_DEPTH for each sample X",
+    looks_right=_looks_right,
+    read=_read,
+)

@@ -21,8 +21,7 @@ from deconv.atlas import Atlas, atlas_from_means
 from deconv.errors import InputError
 from deconv.files import require_file
 from deconv.formats.columns import fractions
-from deconv.formats.counts_tsv import integers, read_text
-from deconv.formats.pat import Markers
+from deconv.formats.tables import integers, read_text
 from deconv.regions import RegionSet
 
 _COLUMNS = ["chr", "start", "end", "startCpG", "endCpG", "target", "name", "direction"]
@@ -30,14 +29,13 @@ _COLUMNS = ["chr", "start", "end", "startCpG", "endCpG", "target", "name", "dire
 
 @dataclass(frozen=True, eq=False)
 class UxmAtlas:
-    """An atlas with its marker regions.
+    """An atlas with what its regions mark.
 
     Attributes
     ----------
     atlas
-        Profiles for feature ``u_fragment``: shares of the fragments that `markers` counts.
-    markers
-        What `deconv.formats.pat.read_pat` needs to count the same in a sample.
+        Profiles for feature ``u_fragment``; its regions have the CpG indices and directions
+        with which `deconv.formats.pat.read_pat` counts the same in a sample.
     target
         The cell type that each region marks.
     fraction
@@ -45,7 +43,6 @@ class UxmAtlas:
     """
 
     atlas: Atlas
-    markers: Markers
     target: np.ndarray
     fraction: Float[np.ndarray, "T R"]
 
@@ -79,13 +76,14 @@ def read_uxm_atlas(path: Path, *, build: str) -> UxmAtlas:
     fraction = fractions(table[tissues], path).T
     start, end, start_cpg, end_cpg = (integers(table[c], path) for c in _COLUMNS[1:5])
     try:
-        regions = RegionSet(table["chr"].to_numpy(dtype=str), start, end, build, "u_fragment")
-        markers = Markers(regions, start_cpg, end_cpg, table["direction"].to_numpy(dtype=str))
+        regions = RegionSet(
+            table["chr"].to_numpy(dtype=str), start, end, build, "u_fragment",
+            start_cpg, end_cpg, table["direction"].to_numpy(dtype=str),
+        )  # fmt: skip
     except InputError as error:
         raise InputError(str(error), where=path) from error
     return UxmAtlas(
         atlas=atlas_from_means(tissues, regions, fraction),
-        markers=markers,
         target=table["target"].to_numpy(dtype=str),
         fraction=fraction,
     )

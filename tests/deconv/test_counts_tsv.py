@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from deconv.errors import InputError
-from deconv.formats import read_counts
+from deconv.errors import InputError, MismatchError
+from deconv.formats import ReadOptions, read_counts
 from deconv.formats.counts_tsv import label_samples
 
 GOOD = "chrom\tstart\tend\tliver-1_METH\tliver-1_DEPTH\nchr1\t10\t20\t3\t4\nchr2\t5\t9\t0\t0\n"
@@ -14,7 +14,7 @@ GOOD = "chrom\tstart\tend\tliver-1_METH\tliver-1_DEPTH\nchr1\t10\t20\t3\t4\nchr2
 def read(tmp_path, text, name="counts.tsv", **options):
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_counts(path, **options)
+    return read_counts(path, options=ReadOptions(**options))
 
 
 @pytest.mark.parametrize("transform", [str, str.upper, lambda s: s.replace("\n", "\r\n")])
@@ -34,7 +34,7 @@ def test_gzip_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("chrom\tstart", "start\tchrom", "header: wrong columns; got start, chrom, end"),
+        ("chrom\tstart", "start\tchrom", r"not what the suffix says; got 'start\\tchrom\\tend"),
         (
             "_DEPTH",
             "_TOTAL",
@@ -45,7 +45,7 @@ def test_gzip_is_read(tmp_path):
         ("\t3\t4", "\t3.5\t4", "not counts; got '3.5'"),
         ("\t3\t4", "\tNaN\t4", "not counts; got nothing"),
         ("\t3\t4", "\t3\t9999999999", "expected an integer from 0 to 2147483647"),
-        ("\t3\t4", "\t3", "line 2, column liver-1_DEPTH.*got nothing"),
+        ("\t3\t4", "\t3", "line 2: not a readable table: 4 fields; expected 5"),
         ("\t3\t4", "\t3\t4\t5\t6", "not a readable table"),
         ("chr2\t5", "\t5", "line 3: no chromosome"),
         ("chr2\t5\t9", "chr1\t10\t20", "a region occurs twice; got chr1:10-20"),
@@ -63,15 +63,24 @@ def test_bad_tables_are_refused_with_their_place(tmp_path, old, new, message):
     ("content", "name", "message"),
     [
         (b"", "counts.tsv", "empty"),
-        (b"\xff\xfe\x00junk", "counts.tsv", "not a readable"),
-        (gzip.compress(GOOD.encode())[:-9], "counts.tsv.gz", "not a readable"),
-        (GOOD.encode(), "counts.tsv.gz", "not a readable"),
-        (GOOD.encode(), "counts.csv", "unknown suffix"),
+        (b"\xff\xfe\x00junk", "counts.tsv", "not what the suffix says; got binary data"),
+        (gzip.compress(GOOD.encode())[:-9], "counts.tsv.gz", "damaged or cut off"),
+        (GOOD.encode(), "counts.tsv.gz", "disagree; got a plain file; expected gzip"),
+        (GOOD.encode(), "counts.xls", "unknown suffix"),
     ],
 )
 def test_unreadable_files_are_refused(tmp_path, content, name, message):
     with pytest.raises(InputError, match=message):
         read(tmp_path, content, name=name)
+
+
+def test_coordinates_of_another_build_are_refused(tmp_path):
+    text = GOOD.replace("chr1\t10\t20", "chr17\t83000000\t83000100")
+    message = r"counts\.tsv: .* another genome build than hg19; got chr17 position 83000100"
+    with pytest.raises(MismatchError, match=message):
+        read(tmp_path, text, build="hg19")
+    assert read(tmp_path, text, build="hg38").regions.build == "hg38"
+    assert read(tmp_path, text).regions.build == "unknown"
 
 
 def test_tissue_is_the_part_of_the_name_before_the_dash(tmp_path):

@@ -1,5 +1,7 @@
 """Region sets are matched by name and build, never by position."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,40 @@ def test_hash_depends_on_build_feature_and_order():
     ]  # fmt: skip
     assert len({s.content_hash for s in sets}) == len(sets)
     assert regions([1, 2]).content_hash == sets[0].content_hash
+
+
+def test_hash_of_a_set_without_indices_is_that_of_saved_models():
+    # SHA-256 of "hg38", "cpg" and the names, a line each, as version 0.1 had it
+    assert regions([1, 2]).content_hash[:16] == "fc7c535fbcf967ad"
+
+
+def cut(starts, direction=None, **options):
+    first = np.array(starts)
+    return replace(
+        regions(starts, feature="u_fragment"), start_cpg=first, end_cpg=first + 2,
+        direction=None if direction is None else np.array(list(direction)), **options,
+    )  # fmt: skip
+
+
+def test_sets_that_know_more_of_their_cpgs_are_the_same_but_hash_differently():
+    bare = regions([1, 2], feature="u_fragment")
+    assert bare.is_same(cut([1, 2]))
+    assert bare.content_hash != cut([1, 2]).content_hash
+    assert cut([1, 2]).content_hash == cut([1, 2], "UU").content_hash
+    assert not bare.is_same(cut([1, 2], "UM"))
+    assert cut([1, 2], "UM").content_hash != cut([1, 2], "MU").content_hash
+    turned = cut([1, 2, 3], "UMU").take(np.array([1, 0]))
+    assert (turned.start_cpg.tolist(), turned.direction.tolist()) == ([2, 1], ["M", "U"])
+
+
+def test_counts_of_the_other_direction_do_not_match():
+    message = r"1 region\(s\) are of the other direction; got U; expected M at chr1:2-12"
+    with pytest.raises(MismatchError, match=message):
+        cut([1, 2], "UM").find_in(regions([2, 1], feature="u_fragment"), where="data")
+
+
+def test_what_needs_indices_says_so():
+    with pytest.raises(MismatchError, match="no CpG indices; expected a region file"):
+        assert regions([1, 2]).cpg_ranges
+    with pytest.raises(InputError, match="CpG indices of one end only"):
+        replace(regions([1, 2]), start_cpg=np.array([1, 2]))

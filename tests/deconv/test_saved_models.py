@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from deconv.errors import CheckpointError, InputError, MismatchError
 from deconv.evaluate import draw_mixtures
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.predictor import NetworkMethod
+from deconv.regions import RegionSet
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CONFIG = ModelConfig(hidden_size=16, intermediate_size=16, presence_threshold=0.4)
@@ -71,6 +73,22 @@ def test_loaded_models_predict_the_same(network, atlas, checkpoint_file, bundle_
         again = NetworkMethod(loaded.network, loaded.atlas).predict(mixtures)
         np.testing.assert_array_equal(again.presence, expected.presence)
         np.testing.assert_array_equal(again.proportions, expected.proportions)
+
+
+def test_models_keep_what_is_known_of_the_cpgs(tmp_path, network, atlas):
+    size = len(atlas.regions)
+    first = 1 + 20 * np.arange(size)
+    way = np.where(np.arange(size) % 2, "U", "M")
+    known = {"start_cpg": first, "end_cpg": first + 3, "direction": way}
+    regions = RegionSet.from_columns({**atlas.regions.columns(), **known}, "hg19", "u_fragment")
+    atlas = replace(atlas, regions=regions)
+    save_checkpoint(tmp_path / "c.pt", Checkpoint(network, atlas, 0))
+    write_bundle(tmp_path / "bundle", Bundle(network, atlas))
+    for loaded in (load_checkpoint(tmp_path / "c.pt"), read_bundle(tmp_path / "bundle")):
+        assert loaded.atlas.content_hash == atlas.content_hash
+        assert loaded.atlas.regions.columns().keys() == regions.columns().keys()
+        np.testing.assert_array_equal(loaded.atlas.regions.start_cpg, first)
+        np.testing.assert_array_equal(loaded.atlas.regions.direction, way)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 5000, -100])

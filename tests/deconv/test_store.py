@@ -1,11 +1,14 @@
 """Counts survive the disk unchanged, and damaged files are noticed."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from deconv.errors import InputError
+from deconv.regions import RegionSet
 from deconv.store import create_counts, write_h5ad
 from deconv.stored import read_h5ad
 
@@ -29,6 +32,18 @@ def test_round_trip_keeps_everything(tmp_path, pure, unseen):
         np.testing.assert_array_equal(again.coverage, counts.coverage)
         pd.testing.assert_frame_equal(again.samples, counts.samples, check_column_type=False)
     pd.testing.assert_frame_equal(again.proportions, mixtures.proportions)
+
+
+def test_round_trip_keeps_what_is_known_of_the_cpgs(tmp_path, make_counts):
+    counts = make_counts()
+    known = {"start_cpg": [5, 9], "end_cpg": [7, 12], "direction": ["U", "M"]}
+    columns = {**counts.regions.columns(), **known}
+    counts = replace(counts, regions=RegionSet.from_columns(columns, "hg19", "u_fragment"))
+    write_h5ad(counts, tmp_path / "c.h5ad")
+    again = read_h5ad(tmp_path / "c.h5ad")
+    assert again.content_hash == counts.content_hash
+    assert again.regions.start_cpg.tolist() == [5, 9]
+    assert again.regions.direction.tolist() == ["U", "M"]
 
 
 def test_other_tools_can_read_the_file(written):

@@ -25,10 +25,9 @@ def test_table_is_read_as_written(tmp_path):
     assert uxm.atlas.tissues == ("Liver", "Lung", "Blood")
     assert uxm.atlas.regions.names.tolist() == ["chr1:100-200", "chr2:50-90"]
     assert (uxm.atlas.regions.build, uxm.atlas.regions.feature) == ("hg19", "u_fragment")
-    assert uxm.markers.regions is uxm.atlas.regions
-    assert uxm.markers.start_cpg.tolist() == [11, 40]
-    assert uxm.markers.end_cpg.tolist() == [16, 44]
-    assert uxm.markers.direction.tolist() == ["U", "M"]
+    assert uxm.atlas.regions.start_cpg.tolist() == [11, 40]
+    assert uxm.atlas.regions.end_cpg.tolist() == [16, 44]
+    assert uxm.atlas.regions.direction.tolist() == ["U", "M"]
     assert uxm.target.tolist() == ["Liver", "Lung"]
     np.testing.assert_allclose(uxm.atlas.mean[:, 0], [0.9, 0.1, 0.001], rtol=1e-6)
     assert (uxm.atlas.profile == 1).all()
