@@ -4,6 +4,7 @@ from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
 from deconv.plots import interactive_miami
@@ -61,6 +62,35 @@ def miami(stats: pd.DataFrame) -> go.Figure:
     percents = [-100, -50, 0, 50, 100]
     figure.update_yaxes(tickvals=percents, ticktext=[str(abs(p)) for p in percents])
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+
+
+def composition(table: pd.DataFrame) -> go.Figure:
+    """Show the proportions of samples as stacked bars, from the table of `deconv predict`.
+
+    The tissues that make up most come first; those that are in no sample are left out.
+    """
+    wide = table.pivot(index="sample", columns="tissue", values="proportion")
+    wide = wide.loc[table["sample"].unique()].fillna(0)  # not assessable: nothing to draw
+    if "out_of_atlas" in table:
+        wide["out of atlas"] = table.groupby("sample")["out_of_atlas"].first()
+    total = wide.sum().sort_values(ascending=False)
+    colors = qualitative.Dark24 + qualitative.Light24
+    figure = go.Figure()
+    names = [escape(str(name)) for name in wide.index]
+    for i, tissue in enumerate(total.index[total > 0]):
+        color = "#bbbbbb" if tissue == "out of atlas" else colors[i % len(colors)]
+        figure.add_bar(
+            y=names, x=100 * wide[tissue], name=escape(str(tissue)), orientation="h",
+            marker={"color": color}, hovertemplate="%{y}: %{x:.2f} %",
+        )  # fmt: skip
+    return figure.update_layout(
+        barmode="stack", template="plotly_white", font={"family": "system-ui, sans-serif"},
+        height=160 + 30 * len(wide), bargap=0.25,
+        margin={"t": 20, "r": 20, "b": 50, "l": 60},
+        xaxis={"title": "% of DNA", "range": [0, 100]},
+        yaxis={"automargin": True, "autorange": "reversed", "type": "category", "dtick": 1},
+        legend={"traceorder": "normal"}, showlegend=True,
+    )  # fmt: skip
 
 
 def predicted_against_true(stats: pd.DataFrame) -> go.Figure:

@@ -8,10 +8,13 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from deconv.findings import Finding
 from deconv.metrics import HEADLINE
+from deconv.quality import Measured
 from experiments.gates import Verdict
 
 _PERCENT = {"mae", "spurious_mass"}
@@ -107,6 +110,36 @@ def verdict_table(verdicts: list[Verdict]) -> Table:
     for verdict in verdicts:
         mark = "[green]pass[/]" if verdict.passed else "[red]fail[/]"
         table.add_row(verdict.rule, mark, verdict.reason)
+    return table
+
+
+def quality_table(measured: Measured) -> Table:
+    """Return a row per sample with what was measured of it."""
+    table = Table(title=f"quality at {measured.n_regions:,} regions", title_justify="left")
+    table.add_column("sample", overflow="fold")
+    for heading in ("observed", "empty", "coverage", "misfit", "not assessable"):
+        table.add_column(heading, justify="right")
+    hidden = (~measured.assessable).sum(axis=1)
+    for (name, row), n_hidden in zip(measured.table.iterrows(), hidden, strict=True):
+        n_empty = measured.n_regions - row["n_observed"]
+        table.add_row(
+            escape(str(name)), f"{row['n_observed']:,}", f"{n_empty:,}",
+            f"{row['coverage']:.1f}", f"{row['misfit']:.2f}", str(n_hidden),
+        )  # fmt: skip
+    return table
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return what was found, the worst first."""
+    table = Table(title="findings", title_justify="left")
+    for column in ("severity", "sample", "check"):
+        table.add_column(column, overflow="fold")
+    table.add_column("reason", overflow="fold", ratio=1)
+    style = {"error": "red", "warning": "yellow", "note": "default"}
+    for finding in findings:
+        severity = f"[{style[finding.severity]}]{finding.severity}[/]"
+        named = (finding.sample, finding.check, finding.reason)
+        table.add_row(severity, *map(escape, named))
     return table
 
 

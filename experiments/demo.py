@@ -18,7 +18,8 @@ from deconv.stored import read_h5ad
 from experiments.config import load_config
 from experiments.console import results_table, verdict_table
 from experiments.launch import train_and_report
-from experiments.predict import load_model, predict_files, write_prediction
+from experiments.outputs import write_prediction
+from experiments.predict import open_model, predict_files
 from experiments.registry import MODEL_NAME, PRODUCTION, promote
 
 N_REGIONS, N_DONORS, DEPTH, SEED = 8_000, 7, 240.0, 1
@@ -50,9 +51,9 @@ def run_demo(folder: Path) -> None:
     console.rule("4. predict patients with the model from the registry")
     patients = make_patients(atlas_path)
     write_h5ad(patients, patients_path)
-    prediction = predict_files([patients_path], load_model(model))
+    prediction = predict_files([patients_path], open_model(model))
     output = folder / "predictions.csv"
-    figure = write_prediction(prediction, output)
+    _, figure = write_prediction(prediction, output)
     console.print(patient_table(prediction.table, patients))
 
     console.rule("results")

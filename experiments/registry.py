@@ -1,6 +1,7 @@
 """The model registry: log, register and promote bundles; fetch them for use."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ def fetch_model(uri: str) -> Path:
         ) from error  # fmt: skip
     bundle = folder / "artifacts" / "bundle"
     return bundle if bundle.is_dir() else folder
+
+
+def registered_version(uri: str) -> str | None:
+    """Return the version that a model's URI names, None if it is not one of the registry.
+
+    Raises
+    ------
+    TrackingError
+        If the registry cannot be read.
+    """
+    found = re.fullmatch(r"models:/([^/@]+)(?:@(.+)|/(\d+))", uri)
+    if found is None or found[3]:
+        return found and found[3]
+    with tracking_errors("cannot read the registry"):
+        return str(MlflowClient().get_model_version_by_alias(found[1], found[2]).version)
 
 
 def promote(run_id: str) -> Decision:

@@ -9,7 +9,7 @@ from deconv.errors import CheckpointError, ConfigError
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
 from experiments.launch import train_and_report
-from experiments.predict import load_model, predict_files
+from experiments.predict import load_model, open_model, predict_files
 from experiments.registry import MODEL_NAME, best_sparse_run, fetch_model, promote
 
 PRODUCTION = f"models:/{MODEL_NAME}@production"
@@ -61,7 +61,7 @@ def test_mlflow_itself_loads_the_model_and_agrees(trained, lenient, samples):
     loaded = mlflow.pyfunc.load_model(PRODUCTION)
     inputs = {"methylated": mixtures.methylated, "coverage": mixtures.coverage}
     found = loaded.predict({k: v.astype(np.int64) for k, v in inputs.items()})
-    expected = predict_files([samples[0]], load_model(PRODUCTION)).table
+    expected = predict_files([samples[0]], open_model(PRODUCTION)).table
     np.testing.assert_allclose(found["proportion"], expected["proportion"], atol=1e-7)
     folder = fetch_model(PRODUCTION)
     assert not list(folder.rglob("*.pkl"))
