@@ -163,7 +163,7 @@ def outliers(measured: Measured) -> Iterator[Finding]:
     known = misfit.dropna()
     typical = float(known.median()) if len(known) else np.nan
     spread = 1.4826 * float((known - typical).abs().median()) if len(known) else np.nan
-    limit = max(typical + _OUTLYING * spread, 1.5 * typical)
+    limit = max(typical + _OUTLYING * spread, 2 * typical)
     for name, row in table.iterrows():
         value, relation = row["misfit"], row["correlation"]
         if value > NO_FIT and relation < UNRELATED:

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
+from deconv.metrics import PRESENT_FROM
 from deconv.plots import interactive_miami
 from deconv.report_tables import (
     INTERVALS,
@@ -67,25 +68,29 @@ def miami(stats: pd.DataFrame) -> go.Figure:
 def composition(table: pd.DataFrame) -> go.Figure:
     """Show the proportions of samples as stacked bars, from the table of `deconv predict`.
 
-    The tissues that make up most come first; those that are in no sample are left out.
+    The tissues that make up most come first; those of less than 1 % in all samples are summed.
     """
     wide = table.pivot(index="sample", columns="tissue", values="proportion")
     wide = wide.loc[table["sample"].unique()].fillna(0)  # not assessable: nothing to draw
     if "out_of_atlas" in table:
         wide["out of atlas"] = table.groupby("sample")["out_of_atlas"].first()
-    total = wide.sum().sort_values(ascending=False)
+    rare = wide.columns[wide.max() < PRESENT_FROM]
+    wide = wide.drop(columns=rare).assign(other=wide[rare].sum(axis=1))
+    order = wide.drop(columns="other").sum().sort_values(ascending=False).index
+    shown = [*order, *(["other"] if wide["other"].any() else [])]
     colors = qualitative.Dark24 + qualitative.Light24
     figure = go.Figure()
     names = [escape(str(name)) for name in wide.index]
-    for i, tissue in enumerate(total.index[total > 0]):
-        color = "#bbbbbb" if tissue == "out of atlas" else colors[i % len(colors)]
+    grey = {"out of atlas": "#8a8a8a", "other": "#cccccc"}
+    for i, tissue in enumerate(shown):
+        color = grey.get(tissue, colors[i % len(colors)])
         figure.add_bar(
             y=names, x=100 * wide[tissue], name=escape(str(tissue)), orientation="h",
             marker={"color": color}, hovertemplate="%{y}: %{x:.2f} %",
         )  # fmt: skip
     return figure.update_layout(
         barmode="stack", template="plotly_white", font={"family": "system-ui, sans-serif"},
-        height=160 + 30 * len(wide), bargap=0.25,
+        height=max(110 + 30 * len(wide), 100 + 20 * len(shown)), bargap=0.25,
         margin={"t": 20, "r": 20, "b": 50, "l": 60},
         xaxis={"title": "% of DNA", "range": [0, 100]},
         yaxis={"automargin": True, "autorange": "reversed", "type": "category", "dtick": 1},

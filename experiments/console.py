@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -113,18 +114,20 @@ def verdict_table(verdicts: list[Verdict]) -> Table:
     return table
 
 
-def quality_table(measured: Measured) -> Table:
-    """Return a row per sample with what was measured of it."""
+def quality_table(measured: Measured, calls: pd.DataFrame) -> Table:
+    """Return a row per sample with what was measured of it; ``calls`` as of `deconv predict`."""
     table = Table(title=f"quality at {measured.n_regions:,} regions", title_justify="left")
     table.add_column("sample", overflow="fold")
     for heading in ("observed", "empty", "coverage", "misfit", "not assessable"):
         table.add_column(heading, justify="right")
-    hidden = (~measured.assessable).sum(axis=1)
-    for (name, row), n_hidden in zip(measured.table.iterrows(), hidden, strict=True):
+    hidden = {}
+    if len(calls):
+        hidden = (calls["call"] == "not assessable").groupby(calls["sample"]).sum().to_dict()
+    for name, row in measured.table.iterrows():
         n_empty = measured.n_regions - row["n_observed"]
         table.add_row(
-            escape(str(name)), f"{row['n_observed']:,}", f"{n_empty:,}",
-            f"{row['coverage']:.1f}", f"{row['misfit']:.2f}", str(n_hidden),
+            escape(str(name)), f"{row['n_observed']:,}", f"{n_empty:,}", f"{row['coverage']:.1f}",
+            f"{row['misfit']:.2f}", str(hidden.get(name, len(measured.tissues))),
         )  # fmt: skip
     return table
 

@@ -155,33 +155,41 @@ class _Analysis:
         result = self._model.method.predict(part)
         names = part.samples.index
         table = result.table(names)
-        hidden = (~result.call & ~assessable).ravel()
-        table["call"] = np.where(hidden, NOT_ASSESSABLE, table["call"])
+        hidden = _hidden(result, assessable)
+        table["call"] = np.where(hidden.ravel(), NOT_ASSESSABLE, table["call"])
         unknown = table["call"] == NOT_ASSESSABLE
         table["proportion"] = table["proportion"].mask(unknown)
         self._tables.append(table)
         self.findings += _findings(result, assessable, names)
 
 
+def _hidden(result: Deconvolution, assessable: np.ndarray) -> np.ndarray:
+    """Return what cannot be said for want of informative regions, [N, T].
+
+    A tissue that is called stays so if its interval excludes 0: then the other regions tell.
+    """
+    sure = result.certainty
+    told = result.call & (sure.low > 0) if sure is not None else np.zeros_like(result.call)
+    return np.asarray(~assessable & ~told)
+
+
 def _findings(result: Deconvolution, assessable: np.ndarray, names: pd.Index) -> list[Finding]:
     """Return what the result itself makes doubtful."""
     found = []
-    sure = result.certainty
+    sure, hidden = result.certainty, _hidden(result, assessable)
     for i, name in enumerate(map(str, names)):
-        doubtful = np.flatnonzero(result.call[i] & ~assessable[i])
-        if doubtful.size:
-            listed = ", ".join(
-                f"{result.tissues[t]} {result.proportions[i, t]:.1%}" for t in doubtful
-            )
-            reason = f"detected, though few of its informative regions are observed: {listed}"
+        for t in np.flatnonzero(result.call[i] & ~assessable[i]):
+            share = f"{result.tissues[t]}: the method gives it {result.proportions[i, t]:.1%}"
+            reason = f"{share}, with few of its informative regions observed"
+            reason += "; not reported" if hidden[i, t] else "; the other regions speak for it"
             found.append(Finding("warning", "markers", name, reason))
         if sure is None:
             continue
-        hidden = np.flatnonzero(~result.call[i] & ~sure.assessable[i] & assessable[i])
-        if hidden.size:
+        unclear = np.flatnonzero(~result.call[i] & ~sure.assessable[i] & assessable[i])
+        if unclear.size:
             listed = ", ".join(
                 f"{result.tissues[t]} (limit of detection {sure.limit_of_detection[i, t]:.0%})"
-                for t in hidden
+                for t in unclear
             )
             found.append(Finding("warning", "limits", name, f"{NOT_ASSESSABLE}: {listed}"))
         if sure.out_of_atlas[i] > 0:

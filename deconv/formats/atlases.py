@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from deconv.errors import InputError
+from deconv.errors import InputError, MismatchError
 from deconv.files import require_file
+from deconv.formats import open_counts
 from deconv.formats.array_csv import ARRAY_BUILD, read_array_means
 from deconv.formats.atlas_h5ad import is_atlas_of_means, read_means_h5ad, write_means
 from deconv.formats.atlas_tables import MARK, read_atlas_table, read_means, write_atlas_table
-from deconv.formats.counts_tsv import label_samples, read_counts_tsv
-from deconv.formats.format import Head
-from deconv.reference import Reference
+from deconv.formats.counts_tsv import label_samples
+from deconv.formats.format import Head, ReadOptions
+from deconv.reference import Means, Reference
 from deconv.regions import UNKNOWN_BUILD
 from deconv.store import write_h5ad
-from deconv.stored import open_h5ad
 
 SUFFIXES = (".h5ad", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".csv", ".csv.gz")
 
@@ -23,8 +23,9 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
     Parameters
     ----------
     path
-        Pure samples (``.h5ad`` or a counts table), an atlas of `write_atlas`, or published
-        means: a table of UXM, of nanomix or of ``beta_to_table``, or a CSV of array probes.
+        Pure samples (a file with regions of its own, such as ``.h5ad`` or a counts table), an
+        atlas of `write_atlas`, or published means: a table of UXM, of nanomix or of
+        ``beta_to_table``, or a CSV of array probes.
     build
         Genome build, for files that do not state it.
     labels
@@ -34,47 +35,53 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
     Raises
     ------
     InputError
-        If the suffix is not known, the file breaks its spec, states another build, or does
-        not say which tissue a sample is of.
+        If the suffix is not known, the file breaks its spec, or it does not say which
+        tissue a sample is of.
     MismatchError
-        If coordinates do not exist in the build.
+        If the file states another build, or coordinates do not exist in it.
     """
-    require_file(path)
-    if not path.name.lower().endswith(SUFFIXES):
-        raise InputError(
-            "not an atlas", where=path, got=path.suffix or "no suffix",
-            expected=", ".join(SUFFIXES),
-        )  # fmt: skip
-    reference = _open(path, build, labels)
-    if build not in (UNKNOWN_BUILD, reference.regions.build):
-        raise InputError(
-            "the file states another genome build",
-            where=path, got=reference.regions.build, expected=build,
-        )  # fmt: skip
-    return reference
-
-
-def _open(path: Path, build: str, labels: Path | None) -> Reference:
-    if path.suffix.lower() == ".h5ad":
-        if is_atlas_of_means(path):
-            return Reference(means=read_means_h5ad(path))
-        counts = open_h5ad(path)
-        if "tissue" not in counts.samples or labels is not None:
-            return Reference(donors=label_samples(counts, labels))
+    means = _means(path, build)
+    if isinstance(means, Means):
+        return Reference(means=means)
+    if means is not None:
+        return means
+    counts = open_counts(path, options=ReadOptions(build=build))
+    if "tissue" in counts.samples and labels is None:
         return Reference(donors=counts)
+    return Reference(donors=label_samples(counts, labels))
+
+
+def _means(path: Path, build: str) -> Means | Reference | None:
+    """Open what is not just counts; None if it may be those."""
+    require_file(path)
+    name = path.name.lower()
+    if name.endswith(".h5ad"):
+        if not is_atlas_of_means(path):
+            return None
+        means = read_means_h5ad(path)
+        if build not in (UNKNOWN_BUILD, means.regions.build):
+            raise MismatchError(
+                "the file states another genome build",
+                where=path, got=means.regions.build, expected=build,
+            )  # fmt: skip
+        return means
+    if not name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
+        return None
     header = Head(path).first
     if header.startswith(MARK):
         return read_atlas_table(path, build=build)
-    if path.name.lower().removesuffix(".gz").endswith(".csv"):
+    if name.removesuffix(".gz").endswith(".csv"):
         if build not in (UNKNOWN_BUILD, ARRAY_BUILD):
-            raise InputError(
+            raise MismatchError(
                 "array probes have no coordinates of a genome build", where=path, got=build,
                 expected=f"{ARRAY_BUILD}, or no build",
             )  # fmt: skip
-        return Reference(means=read_array_means(path))
-    if "_METH" in header.upper():
-        return Reference(donors=label_samples(read_counts_tsv(path, build=build), labels))
-    return Reference(means=read_means(path, build=build))
+        return read_array_means(path)
+    names = [n.strip().lower() for n in header.split("\t")]
+    is_counts = any(n.endswith(("_meth", "_depth")) for n in names)
+    if names[1:3] != ["start", "end"] or is_counts:
+        return None
+    return read_means(path, build=build)
 
 
 def write_atlas(reference: Reference, path: Path) -> None:

@@ -49,7 +49,7 @@ def check(
     result = check_files(files, opened, options=ReadOptions(build=build), min_overlap=min_overlap)
     console = Console()
     if result.measured is not None:
-        console.print(quality_table(result.measured))
+        console.print(quality_table(result.measured, result.table))
     if result.findings:
         console.print(findings_table(result.findings))
     else:
