@@ -144,7 +144,9 @@ def _open(path: Path, file: h5py.File) -> tuple[StoredCounts, dict[str, Any]]:
         layers,
         np.arange(len(samples)),
         RegionSet.from_columns(regions, str(header["build"]), header["feature"]),
-        samples.apply(lambda column: column.astype(str) if column.dtype == "category" else column),
+        samples.apply(
+            lambda column: column.astype(object) if column.dtype == "category" else column
+        ),
         proportions,
     )
     return counts, header

@@ -4,11 +4,14 @@ from pathlib import Path
 
 from deconv.counts import RegionCounts, Samples
 from deconv.errors import DeconvError, InputError, MismatchError
-from deconv.formats.format import Format, ReadOptions
+from deconv.formats.format import Format, ReadOptions, make_options
 from deconv.formats.registry import FORMATS, find_format
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 
-__all__ = ["FORMATS", "Format", "ReadOptions", "find_format", "open_counts", "read_counts"]
+__all__ = [
+    "FORMATS", "Format", "ReadOptions", "find_format", "make_options", "open_counts",
+    "read_counts",
+]  # fmt: skip
 
 _DEFAULT = ReadOptions()
 

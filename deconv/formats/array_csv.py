@@ -15,6 +15,7 @@ no other data. Arrays have no coverage either: a stated one makes counts of beta
 Shape letters: P = probes.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,15 @@ import pandas as pd
 
 from deconv.atlas import Atlas
 from deconv.counts import MAX_COUNT, RegionCounts
-from deconv.errors import InputError
+from deconv.errors import InputError, MismatchError
 from deconv.files import require_file
 from deconv.formats.columns import fractions
+from deconv.formats.format import PSEUDO_COVERAGE, Format, Head, ReadOptions
 from deconv.formats.tables import read_text
 from deconv.reference import Means
-from deconv.regions import RegionSet
+from deconv.regions import UNKNOWN_BUILD, RegionSet
 
 ARRAY_BUILD = "array"
-PSEUDO_COVERAGE = 100
-"""Observations that a beta value is taken to stand for."""
 
 _CPG_PROBE = r"^cg(\d{8})(?:_[TB][CO]\d+)?$"
 _OTHER_PROBE = r"^(?:rs\d|ch\.|nv[-_]|ctl)"
@@ -89,6 +89,7 @@ def read_array_counts(path: Path, *, coverage: int = PSEUDO_COVERAGE) -> RegionC
         np.where(observed, coverage, 0).astype(np.int32),
         _probe_regions(beta.index),
         pd.DataFrame(index=pd.Index([str(c) for c in beta.columns], name="sample")),
+        notes=(f"beta values are taken for {coverage} observations each",),
     )
 
 
@@ -121,3 +122,26 @@ def _read_beta(path: Path) -> pd.DataFrame:
 def _probe_regions(number: pd.Index) -> RegionSet:
     start = number.to_numpy(dtype=np.int64)
     return RegionSet(np.full(len(start), "probe"), start, start + 1, ARRAY_BUILD)
+
+
+def _looks_right(head: Head) -> bool:
+    probe = head.lines[1].split(",")[0].strip('" ') if len(head.lines) > 1 else ""
+    return bool(re.match(f"{_CPG_PROBE}|{_OTHER_PROBE}", probe))
+
+
+def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> RegionCounts:
+    if options.build not in (UNKNOWN_BUILD, ARRAY_BUILD):
+        raise MismatchError(
+            "array probes have no coordinates of a genome build, and match arrays only",
+            where=path, got=ARRAY_BUILD, expected=options.build,
+        )  # fmt: skip
+    return read_array_counts(path, coverage=options.pseudo_coverage or PSEUDO_COVERAGE)
+
+
+FORMAT = Format(
+    name="array beta values",
+    suffixes=(".csv",),
+    content="a header, then probe IDs such as cg00000029 and beta values, separated by commas",
+    looks_right=_looks_right,
+    read=_read,
+)

@@ -10,7 +10,6 @@ Shape letters: C = CpGs of the genome, R = regions.
 
 import gzip
 import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from deconv.errors import InputError, MismatchError
 from deconv.files import require_file
 from deconv.formats.format import Format, Head, ReadOptions, regions_of, sample_name
 from deconv.genomes import GENOMES
-from deconv.regions import RegionSet
+from deconv.regions import UNKNOWN_BUILD, RegionSet
 
 _TYPES: dict[str, "np.dtype[Any]"] = {".beta": np.dtype("u1"), ".lbeta": np.dtype("<u2")}
 _CPGS_AT_ONCE = 1 << 21
@@ -75,23 +74,28 @@ def _open(path: Path, kind: "np.dtype[Any]") -> UInt[np.ndarray, "C 2"]:
 
 
 def _refuse_other_build(n_cpgs: int, regions: RegionSet, path: Path) -> None:
-    sizes = {name: g.n_cpgs for name, g in GENOMES.items() if g.n_cpgs is not None}
-    builds = [name for name, size in sizes.items() if size == n_cpgs]
-    expected = sizes.get(regions.build)
-    if regions.build in builds:
+    expected = GENOMES[regions.build].n_cpgs if regions.build in GENOMES else None
+    build = _build_with(n_cpgs)
+    if build == regions.build:
         return
-    if builds or expected is not None:
+    if build != UNKNOWN_BUILD or expected is not None:
         raise MismatchError(
             "the file is of another genome build than the regions (CpGs are not lifted over)",
-            where=path, got=f"{n_cpgs} CpGs, as {' and '.join(builds) or 'no known build'} has",
+            where=path,
+            got=f"{n_cpgs} CpGs, as {'no known build' if build == UNKNOWN_BUILD else build} has",
             expected=f"{expected or 'those'} of {regions.build}",
-        )  # fmt: skip
+        )
     last = int(regions.cpg_ranges[1].max()) - 1
     if last > n_cpgs:
         raise MismatchError(
             "the regions have CpGs that the file has not", where=path,
             got=f"{n_cpgs} CpGs", expected=f"at least {last}",
         )  # fmt: skip
+
+
+def _build_with(n_cpgs: int) -> str:
+    builds = [name for name, genome in GENOMES.items() if genome.n_cpgs == n_cpgs]
+    return builds[0] if builds else UNKNOWN_BUILD
 
 
 def _sums(
@@ -125,13 +129,27 @@ def _looks_right(head: Head, kind: "np.dtype[Any]") -> bool:
     return bool(len(pairs)) and bool((pairs[:, 0] <= pairs[:, 1]).all())
 
 
+def _build_of(path: Path, kind: "np.dtype[Any]") -> str:
+    if path.suffix.lower() == ".gz":
+        return UNKNOWN_BUILD  # its length is not known before all is unpacked
+    return _build_with(path.stat().st_size // (2 * kind.itemsize))
+
+
 def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> RegionCounts:
     return read_beta(path, regions_of(regions))
 
 
 def _format(suffix: str, content: str) -> Format:
-    looks_right: Callable[[Head], bool] = partial(_looks_right, kind=_TYPES[suffix])
-    return Format(suffix.removeprefix("."), (suffix,), content, looks_right, _read, needs="cpgs")
+    kind = _TYPES[suffix]
+    return Format(
+        name=suffix.removeprefix("."),
+        suffixes=(suffix,),
+        content=content,
+        looks_right=partial(_looks_right, kind=kind),
+        read=_read,
+        needs="cpgs",
+        build_of=partial(_build_of, kind=kind),
+    )
 
 
 BETA = _format(".beta", "pairs of 8-bit integers, methylated and all observations of a CpG")

@@ -15,18 +15,14 @@ def fractions(table: pd.DataFrame, path: Path) -> Float[np.ndarray, "rows column
     Parameters
     ----------
     table
-        Columns as read, strings; row i is line i + 2 of the file.
+        Columns as read, strings; the index of a row and 2 is its line.
 
     Raises
     ------
     InputError
-        With line and column, if a value is no number from 0 to 1 or a column occurs twice.
+        With line and column, if a value is no number from 0 to 1.
     """
     names = [str(c) for c in table.columns]
-    for name in names:
-        base, _, number = name.rpartition(".")
-        if number.isdigit() and base in names:  # so pandas renames a column that comes again
-            raise InputError("a column occurs twice", where=f"{path}, header", got=base)
     values = np.empty(table.shape)
     for j, name in enumerate(names):
         column = table.iloc[:, j]
@@ -36,7 +32,7 @@ def fractions(table: pd.DataFrame, path: Path) -> Float[np.ndarray, "rows column
             row = int(np.flatnonzero(bad)[0])
             raise InputError(
                 f"{int(bad.sum())} value(s) are not fractions",
-                where=f"{path}, line {row + 2}, column {name}",
+                where=f"{path}, line {table.index[row] + 2}, column {name}",
                 got=repr(column.iloc[row]), expected="a number from 0 to 1, or NA",
             )  # fmt: skip
         values[:, j] = numbers

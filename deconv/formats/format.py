@@ -6,18 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from deconv.configuration import Section
 from deconv.counts import MAX_COUNT, Samples
-from deconv.errors import InputError
+from deconv.errors import ConfigError, InputError
 from deconv.files import require_file
 from deconv.regions import UNKNOWN_BUILD, Feature, RegionSet
 
+PSEUDO_COVERAGE = 100
+"""Observations that a mean is taken to stand for where nothing else is stated."""
+
 _HEAD_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
+
+Hydroxymethylated = Literal["methylated", "unmethylated"]
 
 
 class ReadOptions(Section):
@@ -32,6 +37,8 @@ class ReadOptions(Section):
         that share of them methylated.
     pseudo_coverage
         Observations that a mean stands for, in formats that have no coverage.
+    hydroxymethylated
+        What 5hmC counts as, in formats that tell it from 5mC.
     """
 
     build: str = UNKNOWN_BUILD
@@ -39,12 +46,36 @@ class ReadOptions(Section):
     u_at_most: float = Field(0.25, ge=0, le=1)
     m_at_least: float = Field(0.75, ge=0, le=1)
     pseudo_coverage: int | None = Field(None, ge=1, le=MAX_COUNT)
+    hydroxymethylated: Hydroxymethylated = "methylated"
 
     @model_validator(mode="after")
     def _is_u_or_m(self) -> "ReadOptions":
         if self.u_at_most >= self.m_at_least:
             raise ValueError("u_at_most must be less than m_at_least")
         return self
+
+
+def make_options(**values: Any) -> ReadOptions:
+    """Return options that a person gave on the command line.
+
+    Raises
+    ------
+    ConfigError
+        With the first option that does not fit.
+    """
+    try:
+        return ReadOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        names = [str(part).replace("_", "-") for part in first["loc"]]
+        raise ConfigError(
+            first["msg"].removeprefix("Value error, "),
+            where=f"--{names[0]}" if names else "options", got=first["input"] if names else None,
+        ) from error  # fmt: skip
+
+
+def _not_told(path: Path) -> str:
+    return UNKNOWN_BUILD
 
 
 @dataclass(frozen=True)
@@ -122,8 +153,11 @@ class Format:
         ``nothing``: the file has regions of its own, and regions are not passed on.
         ``regions``: it has positions of the genome, which are summed in regions.
         ``cpgs``: it has CpGs by their indices, so regions must have theirs.
+        ``panel``: it does not name its regions: the given ones are they, in its order.
     features
         What can be counted in it.
+    build_of
+        Tells the genome build of a file at a glance, "unknown" where it does not.
     """
 
     name: str
@@ -131,8 +165,9 @@ class Format:
     content: str
     looks_right: Callable[[Head], bool]
     read: Callable[[Path, RegionSet | None, ReadOptions], Samples]
-    needs: Literal["nothing", "regions", "cpgs"] = "nothing"
+    needs: Literal["nothing", "regions", "cpgs", "panel"] = "nothing"
     features: tuple[Feature, ...] = ("cpg",)
+    build_of: Callable[[Path], str] = _not_told
     gzip: bool = True
 
     def has_suffix(self, path: Path) -> bool:

@@ -7,7 +7,7 @@ from deconv.formats.format import Format, Head, ReadOptions
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 from deconv.stored import StoredCounts, open_h5ad
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> StoredCounts:
@@ -21,7 +21,7 @@ def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> Stored
 
 
 def _looks_right(head: Head) -> bool:
-    return head.data.startswith(_HDF5_MAGIC)
+    return head.data.startswith(HDF5_MAGIC)
 
 
 FORMAT = Format(

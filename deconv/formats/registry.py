@@ -7,7 +7,18 @@ needs an example of it, on which the contract of all readers is checked.
 from pathlib import Path
 
 from deconv.errors import InputError
-from deconv.formats import beta, beta_table, counts_tsv, h5ad, pat
+from deconv.formats import (
+    array_csv,
+    bedmethyl,
+    beta,
+    beta_table,
+    bismark,
+    counts_tsv,
+    cytosine_report,
+    earlier_hdf5,
+    h5ad,
+    pat,
+)
 from deconv.formats.format import Format, Head
 
 FORMATS: tuple[Format, ...] = (
@@ -17,6 +28,11 @@ FORMATS: tuple[Format, ...] = (
     beta.BETA,
     beta.LBETA,
     pat.FORMAT,
+    bismark.FORMAT,
+    cytosine_report.FORMAT,
+    bedmethyl.FORMAT,
+    array_csv.FORMAT,
+    earlier_hdf5.FORMAT,
 )
 
 REFUSED = {

@@ -75,3 +75,26 @@ def accuracy(
         report=lambda rows: console.print(accuracy_table(rows)),
     )
     console.print(f"{path}\n{path.with_suffix('.html')}")
+
+
+@benchmark.command("io")
+@click.option("--json", "path", required=True, type=click.Path(path_type=Path), help="Result.")
+@click.option(
+    "--rows", "n_rows", default=2_000_000, show_default=True, type=click.IntRange(100),
+    help="Lines of each table.",
+)  # fmt: skip
+@click.option("--regions", "n_regions", default=51_089, show_default=True)
+def io(path: Path, n_rows: int, n_regions: int) -> None:
+    """Rows a second of the readers, beside a loop in Python and bare decompression."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deconv.benchmarks.readers import benchmark_readers
+
+    results = benchmark_readers(path, n_rows=n_rows, n_regions=n_regions)
+    rates = ("rows_per_s", "naive_rows_per_s", "unpacking_rows_per_s")
+    table = Table("", *rates, title=str(path), title_justify="left")
+    for result in results:
+        known = (f"{result[name]:.3g}" if name in result else "" for name in rates)
+        table.add_row(result["format"], *known)
+    Console().print(table)

@@ -40,7 +40,7 @@ def test_sheet_names_picks_and_labels_samples(folder):
 def test_files_and_sheets_may_be_mixed_and_a_file_is_opened_once(folder):
     path = sheet(
         folder,
-        'sample\tpath\tConversion\r\ns1\tdata/many.h5ad\t99.1\r\n\r\ns0\tdata/many.h5ad\t""\r\n',
+        "sample\tpath\tConversion\r\ns1\tdata/many.h5ad\t99.1\r\n\t\t\r\ns0\tdata/many.h5ad\t\r\n",
         "sheet.tsv",
     )
     one = folder / "data" / "one.tsv"
@@ -64,14 +64,14 @@ def test_counts_table_is_no_sheet(folder):
     [
         ("sample,path\n", "sheet.csv: the sheet lists no samples"),
         ("sample,path\na,data/one.tsv\nb,data/two.tsv\n", "line 3: no such file; got data/two"),
-        ("sample,path\na,data/one.tsv\n\na,data/many.h5ad\n", "line 4: a sample is listed twice"),
+        ("sample,path\na,data/one.tsv\n,\na,data/many.h5ad\n", "line 4: a sample is listed twice"),
         ("sample,path\na,data/one.tsv\n,data/one.tsv\n", "line 3: no sample"),
         ("sample,path\na,\n", "line 2: no path"),
         ("sample,path,donor\na,data/one.tsv,\n", "line 2: no donor"),
         ("sample,path\na,data\n", "line 2: no such file; got data"),
         ("sample,file\na,b\n", "header: no column path; got sample, file"),
         ("sample,path,Sample\na,b,c\n", "header: a column occurs twice"),
-        ("sample,path\na,data/one.tsv,x\n", "sheet.csv: not a readable table"),
+        ("sample,path\na,data/one.tsv,x\n", "sheet.csv, line 2: not a readable table: 3 fields"),
     ],
 )
 def test_malformed_sheet_is_refused_with_its_line(folder, text, message):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -81,6 +82,22 @@ _CPGS = np.array(
     [(9, 9), (1, 3), (0, 0), (2, 2), (7, 8), (0, 5), (255, 255), (3, 9), (0, 0), (4, 4)]
 )
 
+
+def _write_patterns(path: Path) -> None:
+    patterns = np.full((2, 3, 5), 2, dtype=np.uint8)
+    patterns[0, 0, :3], patterns[0, 2, 4], patterns[1, 1, :2] = [1, 1, 0], 0, 1
+    with h5py.File(path, "w") as file:
+        file["methylation"] = patterns
+        file["tissue_labels"], file["tables/aug_versions"] = [0, 0], [0, 1]
+        file["tables/tissue_names"], file["tables/sample_names"] = ["Liver"], ["a", "a"]
+
+
+def _bedmethyl(start: int, code: str, strand: str, *numbers: int | str) -> str:
+    last = f"{numbers[0]}\t{' '.join(map(str, numbers[1:]))}"
+    place = f"{start}\t{start + 1}"
+    return f"chr1\t{place}\t{code}\t{numbers[0]}\t{strand}\t{place}\t255,0,0\t{last}\n"
+
+
 EXAMPLES = [
     Example(
         "region counts", "counts.h5ad", _write_h5ad, ["a", "b"],
@@ -123,5 +140,68 @@ EXAMPLES = [
         [[5, 20], [0, 10]],
         [[20, 20], [0, 20]],
         options=ReadOptions(pseudo_coverage=20),
+    ),
+    Example(
+        "Bismark coverage",
+        "liver.bismark.cov",
+        b"chr1\t101\t101\t75\t3\t1\nchr1\t200\t201\t50\t1\t1\nchr1\t202\t202\t0\t0\t5\n"
+        b"chr2\t51\t51\t100.0\t2\t0\n",
+        ["liver"],
+        [[4, 0, 2]],
+        [[6, 0, 2]],
+        REGIONS,
+    ),
+    Example(
+        "cytosine report",
+        "liver.CX_report.txt",
+        b"chr1\t101\t+\t3\t1\tCG\tCGT\nchr1\t102\t-\t2\t0\tCG\tCGA\n"
+        b"chr1\t110\t+\t1\t9\tCHH\tCAT\nchr1\t301\t-\t7\t0\tCG\tCGA\n"
+        b"chr1\t302\t-\t0\t4\tCG\tCGA\nchr2\t51\t+\t0\t0\tCG\tCGN\n",
+        ["liver"],
+        [[5, 0, 0]],
+        [[6, 4, 0]],
+        REGIONS,
+    ),
+    Example(
+        "bedMethyl",
+        "liver.bed",
+        (
+            _bedmethyl(100, "h", "+", 8, "12.50", 1, 4, 3, 0, 0, 0, 0)
+            + _bedmethyl(100, "m", "+", 8, "37.50", 3, 4, 1, 0, 0, 0, 0)
+            + _bedmethyl(300, "m", "-", 5, "100.00", 5, 0, 0, 0, 0, 0, 0)  # its C is at 299
+            + _bedmethyl(301, "m", "-", 5, "80.00", 4, 1, 0, 0, 0, 0, 0)
+        ).encode(),
+        ["liver"],
+        [[4, 4, 0]],
+        [[8, 5, 0]],
+        REGIONS,
+    ),
+    Example(
+        "bedMethyl",
+        "lung.bedMethyl",
+        b"chr1\t100\t101\t.\t4\t+\t100\t101\t0,255,0\t4\t75\n"
+        b"chr2\t89\t90\t.\t7\t-\t89\t90\t0,255,0\t7\t57\n",
+        ["lung"],
+        [[3, 0, 4]],
+        [[4, 0, 7]],
+        REGIONS,
+    ),
+    Example(
+        "array beta values",
+        "array.csv",
+        b"CpGs,a,b\ncg00000029,0.25,1\nrs10,0.5,0.5\ncg00000108_TC11,NA,0.5\ncg00000108_BC21,,0\n",
+        ["a", "b"],
+        [[2, 0], [8, 2]],
+        [[8, 0], [8, 8]],
+        options=ReadOptions(pseudo_coverage=8),
+    ),
+    Example(
+        "HDF5 of the earlier attempt",
+        "pure.h5",
+        _write_patterns,
+        ["a", "a-aug1"],
+        [[2, 0, 0], [0, 2, 0]],
+        [[3, 0, 1], [0, 2, 0]],
+        REGIONS,
     ),
 ]  # fmt: skip

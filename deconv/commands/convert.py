@@ -1,0 +1,90 @@
+"""`deconv convert`."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from deconv.regions import Feature
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--regions", "region_file", type=click.Path(path_type=Path),
+    help="BED or TSV (with CpG indices for .beta and .pat), UXM atlas, or .h5ad. Not needed if"
+    " the files hold regions of their own.",
+)  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help=".h5ad file")
+@click.option("--build", default="unknown", help="Genome build; inferred where that is safe.")
+@click.option(
+    "--feature", type=click.Choice(["cpg", "u_fragment"]),
+    help="What to count; by default fragments if the regions have a direction, else CpGs.",
+)  # fmt: skip
+@click.option("--min-cpgs", default=4, show_default=True, help="Of a fragment.")
+@click.option("--u-at-most", default=0.25, show_default=True, help="Methylated, of U.")
+@click.option("--m-at-least", default=0.75, show_default=True, help="Methylated, of M.")
+@click.option("--pseudo-coverage", type=int, help="Observations a mean stands for.")
+@click.option(
+    "--min-overlap", default=0.9, show_default=True, type=click.FloatRange(0, 1),
+    help="Share of the regions that a file with regions of its own must have.",
+)  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1), help="Files read at once.  [default: cores]")
+def convert(
+    inputs: tuple[Path, ...],
+    region_file: Path | None,
+    output: Path,
+    build: str,
+    feature: "Feature | None",
+    min_cpgs: int,
+    u_at_most: float,
+    m_at_least: float,
+    pseudo_coverage: int | None,
+    min_overlap: float,
+    jobs: int | None,
+) -> None:
+    """Count the samples in INPUTS, of any known format, in regions."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from deconv.convert import convert_files, inferred_build
+    from deconv.errors import InputError
+    from deconv.formats import make_options
+    from deconv.formats.region_file import read_regions
+
+    if output.suffix != ".h5ad":
+        raise InputError("unknown suffix", where=output, expected=".h5ad")
+    options = make_options(
+        build=build, min_cpgs=min_cpgs, u_at_most=u_at_most, m_at_least=m_at_least,
+        pseudo_coverage=pseudo_coverage,
+    )  # fmt: skip
+    regions = None
+    if region_file is not None:
+        told = inferred_build(inputs) if build == "unknown" else build
+        regions = read_regions(region_file, build=told, feature=feature)
+        click.echo(f"{region_file}: {len(regions)} regions of {regions.build}")
+    console = Console(stderr=True)
+    with _ended_like_ctrl_c(), Progress(console=console, transient=True) as progress:
+        task = progress.add_task("reading", total=len(inputs))
+        notes = convert_files(
+            inputs, output, regions=regions, options=options, min_overlap=min_overlap,
+            n_jobs=jobs, advance=lambda: progress.advance(task),
+        )  # fmt: skip
+    for note in notes:
+        click.echo(note)
+    click.echo(str(output))
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let a process that is told to end remove what it has not finished."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,216 @@
+"""Files of any format into one, several at a time: the same as one by one, whole or absent."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from reader_examples import EXAMPLES, REGIONS
+
+from deconv.convert import convert_files, inferred_build
+from deconv.errors import InputError, MismatchError
+from deconv.formats import ReadOptions, read_counts
+from deconv.regions import RegionSet
+from deconv.store import write_h5ad
+from deconv.stored import read_h5ad
+
+GENOME_WIDE = [e for e in EXAMPLES if e.format in ("beta", "lbeta", "pat")]
+
+
+def convert(paths, tmp_path, **options):
+    out = tmp_path / "out" / "counts.h5ad"
+    options = {"options": ReadOptions(), "n_jobs": 1, **options}
+    return out, convert_files(paths, out, **options)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Written examples of formats that need regions, each with a sample of its own."""
+    return [
+        e.write(tmp_path, f"{i}-{e.file}{'.gz' * (i == 1)}", packed=i == 1)
+        for i, e in enumerate(GENOME_WIDE)
+    ]
+
+
+def test_samples_come_as_read_one_by_one_in_the_order_of_the_files(files, tmp_path):
+    out, notes = convert(files, tmp_path, regions=REGIONS)
+    counts = read_h5ad(out)
+    assert counts.regions.content_hash == REGIONS.content_hash
+    assert counts.samples.index.tolist() == ["0-sample", "1-sample", "2-sample"]
+    for row, path in enumerate(files):
+        alone = read_counts(path, regions=REGIONS)
+        assert counts.methylated[row].tolist() == alone.methylated[0].tolist()
+        assert counts.coverage[row].tolist() == alone.coverage[0].tolist()
+    assert [n.split(": ")[1] for n in notes] == [
+        f"1 sample, {n} of 3 regions empty" for n in (0, 1, 1)
+    ]
+    assert [p.name for p in out.parent.iterdir()] == ["counts.h5ad"]
+
+
+def test_several_processes_give_the_same_file(files, tmp_path):
+    advanced = []
+    alone, _ = convert(files, tmp_path / "a", regions=REGIONS)
+    together, _ = convert(
+        files, tmp_path / "b", regions=REGIONS, n_jobs=2, advance=lambda: advanced.append(1)
+    )
+    assert read_h5ad(alone).content_hash == read_h5ad(together).content_hash
+    assert len(advanced) == len(files)
+
+
+def test_converting_a_converted_file_loses_nothing(tmp_path, pure, unseen):
+    from deconv.evaluate import draw_mixtures
+
+    for name, counts in {"pure": pure, "mixtures": draw_mixtures(unseen, 4)}.items():
+        write_h5ad(counts, tmp_path / f"{name}.h5ad")
+        out, _ = convert([tmp_path / f"{name}.h5ad"], tmp_path)
+        assert read_h5ad(out).content_hash == counts.content_hash
+
+
+def test_files_with_regions_of_their_own_are_matched_by_name_and_it_is_said(tmp_path, make_counts):
+    counts = make_counts()  # chr1:0-50 and chr1:100-150, hg38
+    write_h5ad(counts, tmp_path / "a.h5ad")
+    (tmp_path / "b.tsv").write_text(
+        "chrom\tstart\tend\tx_METH\tx_DEPTH\n1\t100\t150\t3\t5\n1\t7\t9\t1\t1\n"
+    )
+    options = {"options": ReadOptions(build="hg38"), "min_overlap": 0.5}
+    paths = [tmp_path / "a.h5ad", tmp_path / "b.tsv"]
+    out, notes = convert(paths, tmp_path, **options)
+    found = read_h5ad(out)
+    assert found.methylated.tolist() == [[1, 2], [0, 3], [0, 3]]
+    assert found.coverage.tolist() == [[2, 2], [0, 4], [0, 5]]
+    assert notes == [
+        f"{paths[0]}: 2 samples, 0 to 1 of 2 regions empty",
+        f"{paths[1]}: 1 of 2 regions are among its 2",
+        f"{paths[1]}: chromosome 1 of the file is taken as chr1 of the regions",
+        f"{paths[1]}: 1 sample, 1 of 2 regions empty",
+    ]
+    with pytest.raises(MismatchError, match="1 of the 2 regions needed"):
+        convert(paths, tmp_path, options=ReadOptions(build="hg38"))
+
+
+def test_sample_tables_that_differ_are_joined(tmp_path, make_counts):
+    labelled = make_counts(tissue=["a", "b"], depth=[1.5, 2.0])
+    other = make_counts()
+    other = replace(other, samples=pd.DataFrame(index=["s7", "s8"]))
+    for name, counts in {"a": labelled, "b": other}.items():
+        write_h5ad(counts, tmp_path / f"{name}.h5ad")
+    out, _ = convert([tmp_path / "b.h5ad", tmp_path / "a.h5ad"], tmp_path)
+    samples = read_h5ad(out).samples
+    assert samples.index.tolist() == ["s7", "s8", "s0", "s1"]
+    assert samples["tissue"].tolist()[2:] == ["a", "b"]
+    assert samples["depth"].isna().tolist() == [True, True, False, False]
+
+
+def test_same_sample_twice_is_refused_and_nothing_is_left(tmp_path, make_counts):
+    for name in "ab":
+        write_h5ad(make_counts(), tmp_path / f"{name}.h5ad")
+    with pytest.raises(InputError, match=r"b\.h5ad: two files have the same sample; got s0"):
+        convert([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_one_bad_file_is_named_and_nothing_is_left(files, tmp_path, n_jobs):
+    bad = tmp_path / "bad.beta"
+    bad.write_bytes(b"\0\1\0")
+    with pytest.raises(InputError, match=r"bad\.beta"):
+        convert([*files, bad], tmp_path, regions=REGIONS, n_jobs=n_jobs)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_files_that_need_regions_say_so(files, tmp_path):
+    with pytest.raises(InputError, match="pat holds no regions; expected regions to count in"):
+        convert(files, tmp_path)
+
+
+def test_build_is_told_by_the_length_of_a_file(tmp_path, files):
+    sizes = {"a.beta": 56_434_896, "b.beta": 2 * 29_401_795, "c.lbeta": 2 * 56_434_896}
+    for name, size in sizes.items():
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    paths = [tmp_path / name for name in sizes]
+    assert inferred_build([*files, paths[0], paths[2]]) == "hg19"
+    assert inferred_build([*files, paths[1]]) == "hg38"
+    assert inferred_build(files) == "unknown"
+    with pytest.raises(MismatchError, match=r"b\.beta: the files are of different .*; got hg38"):
+        inferred_build(paths)
+
+
+def test_command_counts_real_samples(deconv, tmp_path, shared_data):
+    folder = shared_data / "uxm"
+    out = tmp_path / "out.h5ad"
+    atlas = folder / "Atlas.U25.l4.hg19.tsv"
+    inputs = [folder / f"{name}.pat.gz" for name in ("Liver_STL011", "Lung_STL002")]
+    status, output, error = deconv("convert", *inputs, "--regions", atlas, "-o", out, "--jobs", 1)
+    assert status == 0, error
+    assert output.splitlines() == [
+        f"{atlas}: 900 regions of hg19",  # inferred: one ends beyond hg38's chromosome
+        f"{inputs[0]}: 1 sample, 224 of 900 regions empty",
+        f"{inputs[1]}: 1 sample, 226 of 900 regions empty",
+        str(out),
+    ]
+    assert read_h5ad(out).regions.feature == "u_fragment"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "x.csv"], "x.csv: unknown suffix; expected .h5ad"),
+        (["-o", "x.h5ad", "--min-cpgs", 0], "--min-cpgs: Input should be greater than"),
+        (["-o", "x.h5ad", "--u-at-most", 0.8], "u_at_most must be less than m_at_least"),
+        (["-o", "x.h5ad"], "none.pat: no such file"),
+        (["-o", "x.h5ad", "--regions", "none.bed"], "no such file"),
+    ],
+)
+def test_command_says_what_is_wrong(deconv, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = deconv("convert", "none.pat", *options)
+    assert status == 2
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_killed_half_way_leaves_no_half_file(tmp_path, how):
+    rng = np.random.default_rng(0)
+    index = np.sort(rng.integers(1, 1_000_000, 300_000)).tolist()
+    for name in "abcd":  # some seconds of work
+        (tmp_path / f"{name}.pat").write_text("".join(f"chr1\t{i}\tCCTT\t1\n" for i in index))
+    blocks = [f"chr1\t{100 * i}\t{100 * i + 50}\t{20 * i}\t{20 * i + 9}" for i in range(1, 40_000)]
+    (tmp_path / "r.bed").write_text("\n".join(blocks))
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deconv", "convert", *map(str, sorted(tmp_path.glob("*.pat"))),
+         "--regions", str(tmp_path / "r.bed"), "--build", "toy", "-o", str(out / "c.h5ad"),
+         "--jobs", "2"],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not (out.is_dir() and any(out.glob(".c.h5ad-*/*"))):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode != 0
+    assert not (out / "c.h5ad").exists()
+    if how != signal.SIGKILL:  # then even what was put aside is gone
+        assert list(out.iterdir()) == []
+        assert "Traceback" not in error
+
+
+def test_regions_of_another_build_are_not_lifted_over(tmp_path, make_counts):
+    counts = make_counts()
+    write_h5ad(counts, tmp_path / "a.h5ad")
+    columns = counts.regions.columns()
+    other = RegionSet.from_columns(columns, "hg19", "cpg")
+    with pytest.raises(MismatchError, match=r"genome build differs .* not lifted over"):
+        convert([tmp_path / "a.h5ad"], tmp_path, regions=other)
