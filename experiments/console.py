@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -112,6 +113,18 @@ def verdict_table(verdicts: list[Verdict]) -> Table:
         mark = "[green]pass[/]" if verdict.passed else "[red]fail[/]"
         table.add_row(verdict.rule, mark, verdict.reason)
     return table
+
+
+@contextmanager
+def going_through(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal; yield what moves it to so many of so many files."""
+    bar = Progress(
+        TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("files"),
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda n_done, n_files: bar.update(task, completed=n_done, total=n_files)
 
 
 def quality_table(measured: Measured, calls: pd.DataFrame) -> Table:

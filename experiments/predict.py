@@ -52,9 +52,11 @@ def predict_files(
     *,
     options: ReadOptions = _DEFAULT,
     min_overlap: float = MIN_OVERLAP,
-    advance: Callable[[Source], None] = lambda source: None,
+    advance: Callable[[int, int], None] = lambda n_done, n_files: None,
 ) -> Prediction:
     """Deconvolve all samples of files and sample sheets, and check them.
+
+    ``advance`` is told how many of how many files are done.
 
     Raises
     ------
@@ -65,9 +67,10 @@ def predict_files(
         If genome build or feature differ from the model's, or too few regions match.
     """
     analysis = _Analysis(model, options, min_overlap)
-    for source in find_sources(paths):
+    sources = find_sources(paths)
+    for i, source in enumerate(sources):
+        advance(i, len(sources))
         analysis.add(source)
-        advance(source)
     return analysis.finish()
 
 
@@ -77,7 +80,7 @@ def check_files(
     *,
     options: ReadOptions = _DEFAULT,
     min_overlap: float = MIN_OVERLAP,
-    advance: Callable[[Source], None] = lambda source: None,
+    advance: Callable[[int, int], None] = lambda n_done, n_files: None,
 ) -> Prediction:
     """Check all samples as `predict_files` does; what it would refuse becomes a finding.
 
@@ -87,12 +90,13 @@ def check_files(
         If a sheet is malformed.
     """
     analysis = _Analysis(model, options, min_overlap, skip_empty=True)
-    for source in find_sources(paths):
+    sources = find_sources(paths)
+    for i, source in enumerate(sources):
+        advance(i, len(sources))
         try:
             analysis.add(source)
         except DeconvError as error:
             analysis.findings.append(Finding("error", "file", source.path.name, str(error)))
-        advance(source)
     return analysis.finish()
 
 
