@@ -93,7 +93,8 @@ def composition(table: pd.DataFrame) -> go.Figure:
         height=max(110 + 30 * len(wide), 100 + 20 * len(shown)), bargap=0.25,
         margin={"t": 20, "r": 20, "b": 50, "l": 60},
         xaxis={"title": "% of DNA", "range": [0, 100]},
-        yaxis={"automargin": True, "autorange": "reversed", "type": "category", "dtick": 1},
+        yaxis={"automargin": True, "autorange": "reversed", "type": "category", "dtick": 1,
+               "ticksuffix": "  "},
         legend={"traceorder": "normal"}, showlegend=True,
     )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Promotion in a real registry, and prediction from it."""
 
+import json
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -53,6 +55,20 @@ def test_good_sparse_run_becomes_production_and_predicts(trained, lenient, sampl
     assert np.abs(wide.loc[truth.index, truth.columns] - truth).to_numpy().mean() < 0.02
     assert set(table["call"]) == {"detected", "not detected"}
     assert (store / "out.png").stat().st_size > 10_000
+
+
+def test_report_names_the_version_and_the_run(trained, lenient, samples, deconv, store):
+    result = trained()
+    promote(result.run_id)
+    assert deconv("predict", samples[0], "--model", PRODUCTION, "-o", store / "out")[0] == 0
+    facts = json.loads((store / "out" / "predictions.json").read_text())["model"]
+    assert facts["model version"] == "1"
+    assert facts["MLflow run id"] == result.run_id
+    page = (store / "out" / "samples" / "mixture-0.html").read_text()
+    for part in (PRODUCTION, result.run_id, result.folder.name, "For research use only"):
+        assert part in page
+    status, output, _ = deconv("check", samples[0], "--model", PRODUCTION)
+    assert (status, "mixture-0" in output) == (0, True)
 
 
 def test_mlflow_itself_loads_the_model_and_agrees(trained, lenient, samples):
