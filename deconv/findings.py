@@ -151,8 +151,9 @@ def duplicates(measured: Measured) -> Iterator[Finding]:
             other = int(alike[0])
             what = f"has the same counts in {share[other]:.0%} of the regions as"
         reason = f"{what} {table.index[other]}"
-        if donors is not None and donors.iloc[i] != donors.iloc[other]:
-            reason += f", but is of donor {donors.iloc[i]}, not {donors.iloc[other]}: mixed up?"
+        pair = [] if donors is None else donors.iloc[np.array([i, other])].dropna().tolist()
+        if len(set(pair)) > 1:
+            reason += f", but is of donor {pair[0]}, not {pair[1]}: mixed up?"
         yield Finding("warning", "duplicates", str(name), reason)
 
 

@@ -79,12 +79,12 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether a text table's header has the columns that a sheet needs."""
+    """Whether a text table begins with a column of samples, or has those a sheet needs."""
     separator = _SUFFIXES.get(path.suffix.lower())
     if separator is None or not path.is_file() or not path.stat().st_size:
         return False
-    names = {name.strip(' "\ufeff').lower() for name in Head(path).first.split(separator)}
-    return set(NEEDED) <= names
+    names = [name.strip(' "\ufeff').lower() for name in Head(path).first.split(separator)]
+    return names[0] == NEEDED[0] or set(NEEDED) <= set(names)
 
 
 def read_sheet(path: Path) -> list[Source]:

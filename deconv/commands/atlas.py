@@ -65,13 +65,18 @@ def build(
 )
 @_BUILD
 def export(source: Path, output: Path, build: str) -> None:
-    """Write ATLAS, a file, as a table; nothing that it is made of is lost.
+    """Write ATLAS, a file or a model's bundle, as a table; nothing that it is made of is lost.
 
-    Of pure samples, their counts; of published means, the means.
+    Of pure samples, their counts; of published means, the means; of a model, which has no
+    donors any more, means, dispersion and coverage profile.
     """
-    from deconv.formats.atlases import open_atlas, write_atlas
+    from deconv.bundle import read_bundle
+    from deconv.formats.atlases import open_atlas, reference_of, write_atlas
 
-    reference = open_atlas(source, build=build)
+    if source.is_dir():
+        reference = reference_of(read_bundle(source).atlas)
+    else:
+        reference = open_atlas(source, build=build)
     write_atlas(reference, output)
     click.echo(f"{output}: {_described(reference)}")
 

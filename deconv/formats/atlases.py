@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from deconv.atlas import Atlas
 from deconv.errors import InputError, MismatchError
 from deconv.files import require_file
 from deconv.formats import open_counts
@@ -41,6 +44,11 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
         If the file states another build, or coordinates do not exist in it.
     """
     means = _means(path, build)
+    if means is not None and labels is not None:
+        raise InputError(
+            "the file names its tissues, so a table of labels says nothing of it", where=path,
+            got=labels, expected="samples without tissues, or no table",
+        )  # fmt: skip
     if isinstance(means, Means):
         return Reference(means=means)
     if means is not None:
@@ -82,6 +90,19 @@ def _means(path: Path, build: str) -> Means | Reference | None:
     if names[1:3] != ["start", "end"] or is_counts:
         return None
     return read_means(path, build=build)
+
+
+def reference_of(atlas: Atlas) -> Reference:
+    """Return an atlas whose donors are gone, such as a model's, with all that it knows."""
+    return Reference(
+        means=Means(
+            atlas.tissues,
+            atlas.regions,
+            atlas.mean.astype(np.float64),
+            dispersion=(atlas.rho, atlas.profile),
+            n_donors=atlas.n_donors,
+        )
+    )
 
 
 def write_atlas(reference: Reference, path: Path) -> None:

@@ -57,6 +57,7 @@ def test_counts_table_is_no_sheet(folder):
     assert not is_sheet(folder / "data" / "many.h5ad")
     assert not is_sheet(folder / "absent.csv")
     assert is_sheet(sheet(folder, "path,sample\n"))
+    assert is_sheet(sheet(folder, "Sample,file\n"))  # to be told what it lacks
 
 
 @pytest.mark.parametrize(

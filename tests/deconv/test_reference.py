@@ -6,7 +6,7 @@ import pytest
 
 from deconv.atlas import build_atlas
 from deconv.errors import ConfigError, DeconvError, InputError, MismatchError
-from deconv.formats.atlases import open_atlas, write_atlas
+from deconv.formats.atlases import open_atlas, reference_of, write_atlas
 from deconv.reference import Reference, TissueMap, read_tissue_map, regroup
 from deconv.store import write_h5ad
 
@@ -66,6 +66,21 @@ def test_several_samples_of_a_donor_stay_apart(make_counts, tmp_path):
     again = open_atlas(tmp_path / "atlas.tsv").donors
     assert again.samples.to_dict() == counts.samples.to_dict()
     assert again.methylated.tolist() == counts.methylated.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".h5ad"])
+def test_atlas_of_a_model_keeps_its_dispersion(atlas, tmp_path, suffix):
+    path = tmp_path / f"atlas{suffix}"
+    write_atlas(reference_of(atlas), path)
+    again = open_atlas(path).atlas
+    assert again.content_hash == atlas.content_hash
+    assert again.n_donors.tolist() == [3] * 6
+    assert len(set(again.rho.tolist())) > 100
+
+
+def test_labels_of_an_atlas_that_names_its_tissues_are_refused(means_file):
+    with pytest.raises(InputError, match="names its tissues"):
+        open_atlas(means_file, build="hg38", labels=means_file)
 
 
 def test_values_of_means_are_those_of_the_file(means):

@@ -269,6 +269,29 @@ def test_atlas_is_built_of_a_sheet_mapped_and_exported(shared_data, deconv, tmp_
     assert open_atlas(tmp_path / "atlas.tsv").donors.content_hash == built.content_hash
 
 
+def test_atlas_of_a_model_is_exported(model, deconv, tmp_path):
+    status, output, error = deconv("atlas", "export", model, "-o", tmp_path / "atlas.tsv")
+    assert (status, error) == (0, "")
+    assert "means of 6 tissues, 400 regions of " in output
+    manifest = json.loads((model / "manifest.json").read_text())
+    assert open_atlas(tmp_path / "atlas.tsv").atlas.content_hash == manifest["atlas_hash"]
+
+
+def test_sample_without_coverage_is_a_finding_of_check_only(model, patients, deconv, tmp_path):
+    counts = read_h5ad(patients)
+    counts.coverage[2] = counts.methylated[2] = 0
+    write_h5ad(counts, tmp_path / "empty.h5ad")
+    args = [tmp_path / "empty.h5ad", "--model", model]
+    html = tmp_path / "check.html"
+    status, output, _ = deconv("check", *args, "--html", html)
+    assert status == 1
+    assert "400 of 400 regions have no" in " ".join(output.split())
+    assert "mixture-2" in html.read_text()
+    status, _, error = deconv("predict", *args, "-o", tmp_path / "out")
+    assert status == 2
+    assert "mixture-2" in error
+
+
 def test_atlas_map_with_an_unknown_tissue_is_refused(shared_data, deconv, tmp_path):
     (tmp_path / "map.yaml").write_text("drop: [Liver]\n")
     status, _, error = deconv(
