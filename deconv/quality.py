@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from deconv.atlas import Atlas
 from deconv.baselines.least_squares import NonNegativeLeastSquares
@@ -58,9 +58,7 @@ class Measured:
     @property
     def assessable(self) -> Bool[np.ndarray, "N T"]:
         """Whether enough of a tissue's informative regions are observed to say it is absent."""
-        enough = self.observed >= MIN_SHARE * self.n_informative
-        least = np.minimum(MIN_REGIONS, self.n_informative)
-        return np.asarray(enough & (self.observed >= least))
+        return enough_observed(self.observed, self.n_informative)
 
 
 def informative_regions(atlas: Atlas, target: np.ndarray | None = None) -> Bool[np.ndarray, "T R"]:
@@ -81,6 +79,23 @@ def informative_regions(atlas: Atlas, target: np.ndarray | None = None) -> Bool[
     difference = np.abs(atlas.mean - others)
     best = np.sort(difference, axis=1)[:, -min(N_INFORMATIVE, n_regions)]
     return np.asarray(difference >= np.minimum(best, INFORMATIVE_FROM)[:, None])
+
+
+def n_observed(
+    coverage: Integer[np.ndarray, "N R"], informative: Bool[np.ndarray, "T R"]
+) -> Int[np.ndarray, "N T"]:
+    """Return how many of each tissue's informative regions each sample observes."""
+    # Exact in single precision up to 2^24 regions, and many times quicker than integers.
+    found = (coverage > 0).astype(np.float32) @ informative.T.astype(np.float32)
+    return found.astype(np.int64)
+
+
+def enough_observed(
+    observed: Int[np.ndarray, "N T"], n_informative: Int[np.ndarray, " T"]
+) -> Bool[np.ndarray, "N T"]:
+    """Return whether so many of the informative regions let one say that a tissue is absent."""
+    enough = observed >= MIN_SHARE * n_informative
+    return np.asarray(enough & (observed >= np.minimum(MIN_REGIONS, n_informative)))
 
 
 def measure(atlas: Atlas, counts: RegionCounts, informative: Bool[np.ndarray, "T R"]) -> Measured:
@@ -112,8 +127,7 @@ def measure(atlas: Atlas, counts: RegionCounts, informative: Bool[np.ndarray, "T
         len(atlas.regions),
         informative.sum(axis=1),
         table,
-        # Exact in single precision up to 2^24 regions, and many times quicker than integers.
-        (observed.astype(np.float32) @ informative.T.astype(np.float32)).astype(np.int64),
+        n_observed(coverage, informative),
         np.stack([counts.methylated[:, columns], coverage[:, columns]], axis=1),
     )
 

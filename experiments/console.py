@@ -17,6 +17,7 @@ from rich.table import Table
 from deconv.findings import Finding
 from deconv.metrics import HEADLINE
 from deconv.quality import Measured
+from deconv.reported import NOT_ASSESSABLE
 from experiments.gates import Verdict
 
 _PERCENT = {"mae", "spurious_mass"}
@@ -135,7 +136,7 @@ def quality_table(measured: Measured, calls: pd.DataFrame) -> Table:
         table.add_column(heading, justify="right")
     hidden = {}
     if len(calls):
-        hidden = (calls["call"] == "not assessable").groupby(calls["sample"]).sum().to_dict()
+        hidden = (calls["call"] == NOT_ASSESSABLE).groupby(calls["sample"]).sum().to_dict()
     for name, row in measured.table.iterrows():
         n_empty = measured.n_regions - row["n_observed"]
         table.add_row(

@@ -11,8 +11,9 @@ import pandas as pd
 from deconv.errors import InputError
 from deconv.files import replacing, write_text
 from deconv.plots import composition
+from deconv.reported import NOT_ASSESSABLE
 from experiments import pages
-from experiments.predict import NOT_ASSESSABLE, Prediction
+from experiments.predict import Prediction
 
 
 def write_prediction(prediction: Prediction, output: Path) -> list[Path]:

@@ -12,7 +12,8 @@ from plotly.offline import get_plotlyjs
 from deconv.findings import SEVERITIES, Finding
 from deconv.interactive import composition
 from deconv.quality import Measured
-from experiments.predict import NOT_ASSESSABLE, Prediction
+from deconv.reported import NOT_ASSESSABLE
+from experiments.predict import Prediction
 
 # Whatever a name in the data says, nothing is fetched.
 POLICY = (

@@ -16,11 +16,11 @@ from deconv.inference import BATCH_SIZE
 from deconv.inputs import Source, find_sources
 from deconv.predictor import MIN_OVERLAP, Deconvolution
 from deconv.quality import Measured
+from deconv.reported import NOT_ASSESSABLE, hidden_tissues, reported_table
 from experiments.models import Model, load_model, open_model
 
 __all__ = ["Model", "Prediction", "check_files", "load_model", "open_model", "predict_files"]
 
-NOT_ASSESSABLE = "not assessable"
 _DEFAULT = ReadOptions()
 
 
@@ -31,8 +31,7 @@ class Prediction:
     Attributes
     ----------
     table
-        A row per sample and tissue, as `Deconvolution.table`; the proportion of a tissue that
-        is not assessable is missing: it is not known to be 0.
+        A row per sample and tissue, see `deconv.reported`.
     measured
         None if no file could be read.
     notes
@@ -158,29 +157,14 @@ class _Analysis:
         assessable = measured.assessable[seen] if self._skip_empty else measured.assessable
         result = self._model.method.predict(part)
         names = part.samples.index
-        table = result.table(names)
-        hidden = _hidden(result, assessable)
-        table["call"] = np.where(hidden.ravel(), NOT_ASSESSABLE, table["call"])
-        unknown = table["call"] == NOT_ASSESSABLE
-        table["proportion"] = table["proportion"].mask(unknown)
-        self._tables.append(table)
+        self._tables.append(reported_table(result, names, assessable))
         self.findings += _findings(result, assessable, names)
-
-
-def _hidden(result: Deconvolution, assessable: np.ndarray) -> np.ndarray:
-    """Return what cannot be said for want of informative regions, [N, T].
-
-    A tissue that is called stays so if its interval excludes 0: then the other regions tell.
-    """
-    sure = result.certainty
-    told = result.call & (sure.low > 0) if sure is not None else np.zeros_like(result.call)
-    return np.asarray(~assessable & ~told)
 
 
 def _findings(result: Deconvolution, assessable: np.ndarray, names: pd.Index) -> list[Finding]:
     """Return what the result itself makes doubtful."""
     found = []
-    sure, hidden = result.certainty, _hidden(result, assessable)
+    sure, hidden = result.certainty, hidden_tissues(result, assessable)
     for i, name in enumerate(map(str, names)):
         for t in np.flatnonzero(result.call[i] & ~assessable[i]):
             share = f"{result.tissues[t]}: the method gives it {result.proportions[i, t]:.1%}"
