@@ -16,6 +16,7 @@ from deconv.errors import DeconvError, InputError
 from deconv.files import require_file
 from deconv.formats.format import Format, Head, ReadOptions
 from deconv.formats.tables import integers, read_text
+from deconv.genomes import refuse_other_build
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 
 _METH, _DEPTH = "_METH", "_DEPTH"
@@ -52,6 +53,7 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
             integers(table[header["end"]], path),
             build,
         )
+        refuse_other_build(chrom, regions.end, build, where=path)
         return RegionCounts(
             np.stack([integers(table[n + _METH], path) for n in names]).astype(np.int32),
             np.stack([integers(table[n + _DEPTH], path) for n in names]).astype(np.int32),

@@ -7,7 +7,7 @@ Shape letters: L = lines of a block, B = its bytes, K = columns that are asked f
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,7 +37,7 @@ class Fields:
     text
         Their bytes; field k of line i is ``text[begin[k, i]:end[k, i]]``.
     first
-        Number of the first of them in the file, from 1.
+        Number of the first of them in the file, from 1; 0 where that is not known.
     start
         Where each begins in ``text``.
     names
@@ -116,9 +116,27 @@ class Fields:
         """Raise an InputError about a line."""
         line = self.text[self.start[row] :][:200].tobytes().split(b"\n")[0]
         raise InputError(
-            what, where=f"{self.path}, line {self.first + row}",
+            what, where=self.place(row),
             got=repr(line.decode(errors="replace")), expected=expected,
         )  # fmt: skip
+
+    def place(self, row: int) -> str:
+        """Return what to call a line in an error."""
+        return f"{self.path}, line {self.first + row}" if self.first else str(self.path)
+
+
+def cut_lines(
+    path: Path, block: bytes, columns: dict[int, str], *, spaces: bool = False, first: int = 0
+) -> tuple[Fields, Int32[np.ndarray, " L"]]:
+    """Cut whole lines into the columns asked for; returns how many each has, too."""
+    text = np.frombuffer(block, dtype=np.uint8)
+    slot = np.full(max(columns) + 1, -1)
+    slot[list(columns)] = np.arange(len(columns))
+    n_lines = block.count(b"\n")
+    begin, end = np.zeros((2, len(columns), n_lines), np.int32)
+    start, n_fields = np.zeros((2, n_lines), np.int32)
+    cut(text, slot, spaces, begin, end, start, n_fields)
+    return Fields(path, text, first, start, tuple(columns.values()), begin, end), n_fields
 
 
 def read_fields(
@@ -151,24 +169,18 @@ def read_fields(
         With file and line, if a line has another number of columns; if there are no lines;
         and as of `whole_lines`.
     """
-    slot = np.full(n_columns, -1)
-    slot[list(columns)] = np.arange(len(columns))
     first = 1
     for block in whole_lines(path):
-        text = np.frombuffer(block, dtype=np.uint8)
-        n_lines = block.count(b"\n")
-        begin, end = np.zeros((2, len(columns), n_lines), np.int32)
-        start, n_fields = np.zeros((2, n_lines), np.int32)
-        cut(text, slot, spaces, begin, end, start, n_fields)
-        skip = min(max(n_header + 1 - first, 0), n_lines)
-        fields = Fields(
-            path, text, first + skip, start[skip:], tuple(columns.values()),
-            begin[:, skip:], end[:, skip:],
+        whole, n_fields = cut_lines(path, block, columns, spaces=spaces, first=first)
+        skip = min(max(n_header + 1 - first, 0), len(whole))
+        first += len(whole)
+        fields = replace(
+            whole, first=whole.first + skip, start=whole.start[skip:],
+            begin=whole.begin[:, skip:], end=whole.end[:, skip:],
         )  # fmt: skip
         fields.refuse(
             n_fields[skip:] != n_columns, f"a line has not {n_columns} columns", expected
         )
-        first += n_lines
         if len(fields):
             yield fields
     if first == 1 + n_header:

@@ -1,8 +1,8 @@
 r"""wgbstools' ``.pat.gz`` files: CpG observations or fragments, counted in regions.
 
-Spec: bgzip-compressed (or plain, as ``.pat``), tab-separated text without a header, sorted
-by CpG index. Columns ``chrom``, ``CpG index`` (1-based, counted through the whole genome:
-that of the read's first CpG), ``pattern`` (one letter a CpG: ``C`` methylated, ``T``
+Spec: tab-separated text without a header, packed by bgzip (gzip and plain ``.pat`` will do),
+sorted by CpG index. Columns ``chrom``, ``CpG index`` (1-based, counted through the whole
+genome: that of the read's first CpG), ``pattern`` (one letter a CpG: ``C`` methylated, ``T``
 unmethylated, ``.`` unknown, ``H`` 5-hydroxymethylated) and ``count`` (reads alike, at least
 1); more columns may follow. Regions are half-open ranges of the same indices, so no genome
 is needed.
@@ -127,26 +127,24 @@ def _tally(
     names: dict[str, None] = {}
     if is_worth_it(path, regions):
         try:
-            counts = add_up(_pairs(read_near(path, regions), path, regions, names))
+            counts = add_up(_pairs(read_near(path, regions), regions, names))
             return counts, naming_note(names, regions.chrom.tolist())
         except LongReadsError:
             names.clear()
-    counts = add_up(_pairs(read_lines(path), path, regions, names))
+    counts = add_up(_pairs(read_lines(path), regions, names))
     return counts, naming_note(names, regions.chrom.tolist())
 
 
-def _pairs(
-    parts: Iterable[Lines], path: Path, regions: RegionSet, names: dict[str, None]
-) -> Iterator[_Pairs]:
+def _pairs(parts: Iterable[Lines], regions: RegionSet, names: dict[str, None]) -> Iterator[_Pairs]:
     start_cpg, end_cpg = regions.cpg_ranges
     plain = plain_chromosomes(regions.chrom)
     find = _RegionFinder(start_cpg, end_cpg)
     for lines in parts:
         names.update(dict.fromkeys(lines.names.tolist()))
-        unmethylated, methylated = _running_sums(lines, path)
+        unmethylated, methylated = _running_sums(lines)
         line, region = find(lines)
         got = plain_chromosomes(lines.names)[lines.chrom[line]]
-        _refuse_other_chromosome(got != plain[region], lines, line, regions, region, path)
+        _refuse_other_chromosome(got != plain[region], lines, line, regions, region)
         # Where the trimmed pattern begins and ends in the text: a CpG is a letter.
         origin = lines.pattern_start[line] - lines.index[line]
         begin = origin + np.maximum(start_cpg[region], lines.index[line])
@@ -180,18 +178,16 @@ class _RegionFinder:
         return line[overlap], self._order[place[overlap]]
 
 
-def _running_sums(
-    lines: Lines, path: Path
-) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
+def _running_sums(lines: Lines) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
     """Return how many T, and how many C or H, come before each byte of the text."""
-    letter = _LETTERS[lines.text]
+    letter = _LETTERS[lines.fields.text]
     sums = np.zeros((3, len(letter) + 1), dtype=np.int32)
     for out, kind in zip(sums, (letter == 0, letter == 1, letter >= 0), strict=True):
         np.cumsum(kind, out=out[1:])
     n_valid = sums[2][lines.pattern_end] - sums[2][lines.pattern_start]
-    lines.refuse(
+    lines.fields.refuse(
         n_valid < lines.pattern_end - lines.pattern_start,
-        "unknown letter in a pattern", path, "only C, T, H and .",
+        "unknown letter in a pattern", "only C, T, H and .",
     )  # fmt: skip
     return sums[0], sums[1]
 
@@ -202,7 +198,6 @@ def _refuse_other_chromosome(
     line: Int[np.ndarray, " pairs"],
     regions: RegionSet,
     region: Int[np.ndarray, " pairs"],
-    path: Path,
 ) -> None:
     """Refuse reads whose CpG index says another chromosome than they do themselves."""
     if bad.any():
@@ -210,7 +205,7 @@ def _refuse_other_chromosome(
         at = int(line[pair])
         raise MismatchError(
             f"the CpG indices are of another genome build than {regions.build}",
-            where=lines.place(at, path),
+            where=lines.fields.place(at),
             got=f"{lines.names[lines.chrom[at]]} at CpG {lines.index[at]}",
             expected=f"the chromosome of region {regions.names[region[pair]]}",
         )

@@ -13,7 +13,8 @@ import pysam
 from jaxtyping import Int
 
 from deconv.errors import InputError
-from deconv.formats.pat_lines import Lines, check_bgzip, parse
+from deconv.formats.pat_lines import Lines, parse
+from deconv.formats.text_blocks import refuse_cut_bgzip
 from deconv.regions import RegionSet
 
 _LONGEST = 1000
@@ -46,7 +47,7 @@ def read_near(path: Path, regions: RegionSet) -> Iterator[Lines]:
     InputError
         If the file or its index is damaged, or a line is malformed.
     """
-    check_bgzip(path)
+    refuse_cut_bgzip(path)
     try:
         with pysam.TabixFile(str(path), index=str(_index(path))) as file:
             waiting: list[str] = []
@@ -96,7 +97,7 @@ def _places(
 
 
 def _parsed(lines: list[str], path: Path) -> Lines:
-    found = parse("\n".join([*lines, ""]).encode(), 0, path)
+    found = parse(path, "\n".join([*lines, ""]).encode(), 0)
     if int((found.pattern_end - found.pattern_start).max()) > _LONGEST:
         raise LongReadsError
     return found

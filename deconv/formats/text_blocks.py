@@ -25,7 +25,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
         If the file is missing, empty, damaged, cut off or no text.
     """
     require_file(path)
-    _check_bgzip_end(path)
+    refuse_cut_bgzip(path)
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     rest = b""
     try:
@@ -46,10 +46,15 @@ def whole_lines(path: Path) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def _check_bgzip_end(path: Path) -> None:
-    """Refuse bgzip without its end marker.
+def refuse_cut_bgzip(path: Path) -> None:
+    """Refuse bgzip without its end marker; other files are not looked at.
 
     Its blocks are gzip files of their own: one cut between two of them would look whole.
+
+    Raises
+    ------
+    InputError
+        If the marker is missing.
     """
     with path.open("rb") as file:
         head = file.read(14)

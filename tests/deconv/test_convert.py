@@ -156,6 +156,26 @@ def test_command_counts_real_samples(deconv, tmp_path, shared_data):
     assert read_h5ad(out).regions.feature == "u_fragment"
 
 
+def test_command_takes_the_build_from_a_beta_and_refuses_regions_of_another(deconv, tmp_path):
+    path, bed, out = tmp_path / "a.beta", tmp_path / "r.bed", tmp_path / "o.h5ad"
+    with path.open("wb") as file:
+        file.write(bytes([1, 2]) * 20)
+        file.truncate(56_434_896)
+    bed.write_text("chr1\t100\t200\t3\t9\n")
+    arguments = ("convert", path, "--regions", bed, "-o", out, "--jobs", 1)
+    status, output, error = deconv(*arguments)
+    assert (status, output.splitlines()[0]) == (0, f"{bed}: 1 regions of hg19"), error
+    assert read_h5ad(out).coverage.tolist() == [[12]]
+    bed.write_text("chr17\t83000000\t83000100\t3\t9\n")  # of hg38 only
+    status, _, error = deconv(*arguments)
+    assert status == 2
+    assert "another genome build than hg19" in error
+    assert "would fit hg38 or mm10, and is not lifted over" in error
+    status, _, error = deconv(*arguments, "--build", "hg38")
+    assert status == 2
+    assert "not lifted over); got 28217448 CpGs, as hg19 has; expected 29401795 of hg38" in error
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

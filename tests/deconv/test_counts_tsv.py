@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from deconv.errors import InputError
+from deconv.errors import InputError, MismatchError
 from deconv.formats import ReadOptions, read_counts
 from deconv.formats.counts_tsv import label_samples
 
@@ -72,6 +72,15 @@ def test_bad_tables_are_refused_with_their_place(tmp_path, old, new, message):
 def test_unreadable_files_are_refused(tmp_path, content, name, message):
     with pytest.raises(InputError, match=message):
         read(tmp_path, content, name=name)
+
+
+def test_coordinates_of_another_build_are_refused(tmp_path):
+    text = GOOD.replace("chr1\t10\t20", "chr17\t83000000\t83000100")
+    message = r"counts\.tsv: .* another genome build than hg19; got chr17 position 83000100"
+    with pytest.raises(MismatchError, match=message):
+        read(tmp_path, text, build="hg19")
+    assert read(tmp_path, text, build="hg38").regions.build == "hg38"
+    assert read(tmp_path, text).regions.build == "unknown"
 
 
 def test_tissue_is_the_part_of_the_name_before_the_dash(tmp_path):
