@@ -237,6 +237,61 @@ def _array(content, regions, options):
     return methylated, coverage, header[1:]
 
 
+def _beta_table(content, regions, options):
+    header, rows = _table(content, "\t")
+    if [name.lower() for name in header[:5]] != ["chr", "start", "end", "startcpg", "endcpg"]:
+        raise ValueError("header")
+    found = [(row[0].strip(), *map(_count, row[1:5])) for row in rows]
+    columns = (regions.chrom, regions.start, regions.end, regions.start_cpg, regions.end_cpg)
+    if found != list(zip(*(column.tolist() for column in columns), strict=True)):
+        raise ValueError("regions")
+    n = options.pseudo_coverage
+    values = [[_fraction(row[i]) for row in rows] for i in range(5, len(header))]
+    coverage = [[0 if v is None else n for v in column] for column in values]
+    return [[round((v or 0) * n) for v in column] for column in values], coverage, header[5:]
+
+
+def _beta(width):
+    def read(content, regions, options):
+        if len(content) % (2 * width):
+            raise ValueError("length")
+        values = [
+            int.from_bytes(content[i : i + width], "little") for i in range(0, len(content), width)
+        ]
+        methylated, coverage = [], []
+        for a, b in zip(regions.start_cpg.tolist(), regions.end_cpg.tolist(), strict=True):
+            pairs = [(values[2 * i - 2], values[2 * i - 1]) for i in range(a, b)]
+            if any(m > n for m, n in pairs):
+                raise ValueError("more methylated than all")
+            methylated.append(sum(m for m, _ in pairs))
+            coverage.append(sum(n for _, n in pairs))
+        return [methylated], [coverage], None
+
+    return read
+
+
+def _pat(content, regions, options):
+    totals, last = [[0, 0] for _ in range(len(regions))], 0
+    for line in content.decode("latin-1").removesuffix("\n").split("\n"):
+        chrom, index, pattern, count = line.split("\t")[:4]
+        index, count = _whole(index), _whole(count)
+        if not 0 < len(chrom) <= 64 or not pattern or set(pattern) - set("CTH.") or not count:
+            raise ValueError("line")
+        if index < max(last, 1):
+            raise ValueError("order")
+        last = index
+        ranges = zip(
+            regions.chrom, regions.start_cpg.tolist(), regions.end_cpg.tolist(), strict=True
+        )
+        for total, (name, a, b) in zip(totals, ranges, strict=True):
+            inside = pattern[max(a - index, 0) : max(b - index, 0)]
+            if inside and not _same_chrom(chrom, name):
+                raise ValueError("chromosome")
+            total[0] += count * sum(letter in "CH" for letter in inside)
+            total[1] += count * sum(letter != "." for letter in inside)
+    return [[t[0] for t in totals]], [[t[1] for t in totals]], None
+
+
 def _of_calls(calls, regions):
     methylated, coverage = counts_in(calls, regions)
     return [methylated], [coverage], None
@@ -244,6 +299,10 @@ def _of_calls(calls, regions):
 
 NAIVE = {
     "counts table": _counts_table,
+    "beta_to_table": _beta_table,
+    "beta": _beta(1),
+    "lbeta": _beta(2),
+    "pat": _pat,
     "array beta values": _array,
     "Bismark coverage": lambda content, regions, _: _of_calls(bismark_cov(content), regions),
     "cytosine report": lambda content, regions, _: _of_calls(cytosine_report(content)[0], regions),
@@ -252,3 +311,101 @@ NAIVE = {
 """By the name of a format: content, regions and options to methylated and coverage, a list a
 sample, and names of samples where the content has them. Regions are where to count or, for
 tables with their own, what the reader found, to compare with."""
+
+
+def _atlas(rows, tissues):
+    """Return profiles by region: what is missing is the mean of the others, or a half."""
+    names, columns = [], []
+    for name, *texts in rows:
+        values = [_fraction(text) for text in texts]
+        known = [v for v in values if v is not None]
+        missing = sum(known) / len(known) if known else 0.5
+        names.append(name)
+        columns.append([min(max(missing if v is None else v, 1e-3), 1 - 1e-3) for v in values])
+    if len(tissues) < 2 or len(set(names)) < len(names):
+        raise ValueError("tissues or regions")
+    return tissues, names, [list(profile) for profile in zip(*columns, strict=True)]
+
+
+def _interval(chrom, start, end):
+    if not chrom or chrom in ("NA", "NaN", "nan") or not _count(start) < _count(end):
+        raise ValueError("interval")
+    return f"{chrom}:{_count(start)}-{_count(end)}"
+
+
+def _means(content):
+    header, rows = _table(content, "\t")
+    if [n.lower() for n in header[:3]] not in (["chr", "start", "end"], ["chrom", "start", "end"]):
+        raise ValueError("header")
+    return _atlas([(_interval(*row[:3]), *row[3:]) for row in rows], header[3:])
+
+
+def _uxm(content):
+    header, rows = _table(content, "\t")
+    if header[:8] != ["chr", "start", "end", "startCpG", "endCpG", "target", "name", "direction"]:
+        raise ValueError("header")
+    if any(
+        row[7] not in "UM" or not row[5] or not _count(row[3]) < _count(row[4]) for row in rows
+    ):
+        raise ValueError("direction or indices")
+    return _atlas([(_interval(*row[:3]), *row[8:]) for row in rows], header[8:])
+
+
+def _array_atlas(content):
+    header, rows = _table(content, ",")
+    probes = {}
+    for row in rows:
+        probe = re.fullmatch(r"cg(\d{8})(_[TB][CO]\d+)?", row[0].strip(), re.ASCII)
+        fractions = [_fraction(text) for text in row[1:]]
+        if probe:
+            probes.setdefault(int(probe[1]), []).append(fractions)
+        elif not re.match(r"rs\d|ch\.|nv[-_]|ctl", row[0].strip()):
+            raise ValueError("probe")
+    merged = []
+    for number, copies in probes.items():
+        known = [[v for v in values if v is not None] for values in zip(*copies, strict=True)]
+        means = [repr(sum(k) / len(k)) if k else "" for k in known]
+        merged.append((f"probe:{number}-{number + 1}", *means))
+    return _atlas(merged, header[1:])
+
+
+NAIVE_ATLASES = {"means.tsv": _means, "uxm.tsv": _uxm, "array.csv": _array_atlas}
+"""By file: content to tissues, names of regions and profiles."""
+
+
+def naive_regions(content):
+    """Return names and CpG indices (None where there are none) of a region file."""
+    lines = content.rstrip(b"\r\n").split(b"\n")
+    comments = (b"#", b"track", b"browser")
+    while lines and lines[0].startswith(comments):
+        if [c.lower() for c in lines[0].removeprefix(b"#").split(b"\t")[:3]] in (
+            [b"chr", b"start", b"end"], [b"chrom", b"start", b"end"]
+        ):  # fmt: skip
+            break
+        lines.pop(0)
+    first = lines[0].decode("utf-8-sig").removeprefix("#").rstrip("\r").split("\t")
+    plain = [name.strip().lower() for name in first]
+    if plain[1:3] == ["start", "end"]:
+        header, rows = _table(b"\n".join(lines), "\t")
+        header[0] = header[0].removeprefix("#")
+        place = {name.lower(): i for i, name in enumerate(header)}
+    else:
+        _, rows = _table(
+            b"\n".join([b"\t".join(b"%d" % i for i in range(len(first))), *lines]), "\t"
+        )
+        place = dict(zip(["chrom", "start", "end"], range(3), strict=True))
+        if len(first) > 4 and all(_are_indices(row) for row in rows):
+            place |= {"startcpg": 3, "endcpg": 4}
+    chrom = place["chr"] if "chr" in place else place["chrom"]
+    names = [_interval(r[chrom].strip(), r[place["start"]], r[place["end"]]) for r in rows]
+    if "startcpg" not in place and "endcpg" not in place:
+        return names, None
+    return names, [(_count(r[place["startcpg"]]), _count(r[place["endcpg"]])) for r in rows]
+
+
+def _are_indices(row):
+    try:
+        start, end, first, last = map(_count, row[1:5])
+    except ValueError:
+        return False
+    return 1 <= first < last and 2 * (last - first) <= end - start + 2
