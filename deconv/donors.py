@@ -5,10 +5,31 @@ Shape letters: R = regions.
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, PositiveInt
 
 from deconv.atlas import Atlas
+from deconv.configuration import Section
 from deconv.counts import MAX_COUNT, RegionCounts
 from deconv.errors import InputError
+
+
+class AssumedDonors(Section):
+    """What is assumed of the donors of an atlas that has means only.
+
+    Attributes
+    ----------
+    rho
+        Between-donor dispersion, see `deconv.atlas.Atlas`; the median of real atlases is .02
+        to .03. There is no default: all that a model learns of donors rests on it.
+    donors
+        How many are drawn of each tissue, those held out included.
+    coverage
+        Observations of a region in each.
+    """
+
+    rho: float = Field(gt=0, lt=1)
+    donors: PositiveInt = 20
+    coverage: float = Field(200.0, gt=0)
 
 
 def donors_from_means(atlas: Atlas, *, n_donors: int, coverage: float, seed: int) -> RegionCounts:

@@ -4,8 +4,10 @@ from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
+from deconv.metrics import PRESENT_FROM
 from deconv.plots import interactive_miami
 from deconv.report_tables import (
     INTERVALS,
@@ -61,6 +63,40 @@ def miami(stats: pd.DataFrame) -> go.Figure:
     percents = [-100, -50, 0, 50, 100]
     figure.update_yaxes(tickvals=percents, ticktext=[str(abs(p)) for p in percents])
     return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+
+
+def composition(table: pd.DataFrame) -> go.Figure:
+    """Show the proportions of samples as stacked bars, from the table of `deconv predict`.
+
+    The tissues that make up most come first; those of less than 1 % in all samples are summed.
+    """
+    wide = table.pivot(index="sample", columns="tissue", values="proportion")
+    wide = wide.loc[table["sample"].unique()].fillna(0)  # not assessable: nothing to draw
+    if "out_of_atlas" in table:
+        wide["out of atlas"] = table.groupby("sample")["out_of_atlas"].first()
+    rare = wide.columns[wide.max() < PRESENT_FROM]
+    wide = wide.drop(columns=rare).assign(other=wide[rare].sum(axis=1))
+    order = wide.drop(columns="other").sum().sort_values(ascending=False).index
+    shown = [*order, *(["other"] if wide["other"].any() else [])]
+    colors = qualitative.Dark24 + qualitative.Light24
+    figure = go.Figure()
+    names = [escape(str(name)) for name in wide.index]
+    grey = {"out of atlas": "#8a8a8a", "other": "#cccccc"}
+    for i, tissue in enumerate(shown):
+        color = grey.get(tissue, colors[i % len(colors)])
+        figure.add_bar(
+            y=names, x=100 * wide[tissue], name=escape(str(tissue)), orientation="h",
+            marker={"color": color}, hovertemplate="%{y}: %{x:.2f} %",
+        )  # fmt: skip
+    return figure.update_layout(
+        barmode="stack", template="plotly_white", font={"family": "system-ui, sans-serif"},
+        height=max(110 + 30 * len(wide), 100 + 20 * len(shown)), bargap=0.25,
+        margin={"t": 20, "r": 20, "b": 50, "l": 60},
+        xaxis={"title": "% of DNA", "range": [0, 100]},
+        yaxis={"automargin": True, "autorange": "reversed", "type": "category", "dtick": 1,
+               "ticksuffix": "  "},
+        legend={"traceorder": "normal"}, showlegend=True,
+    )  # fmt: skip
 
 
 def predicted_against_true(stats: pd.DataFrame) -> go.Figure:

@@ -141,7 +141,7 @@ def composition(table: pd.DataFrame, *, max_samples: int = 60) -> Figure:
     Of more than ``max_samples`` samples the first are shown, and the title says so.
     """
     wide = table.pivot(index="sample", columns="tissue", values="proportion")
-    wide = wide.loc[table["sample"].unique()]
+    wide = wide.loc[table["sample"].unique()].fillna(0)  # not assessable: nothing to draw
     shown = wide.iloc[:max_samples]
     shown = shown.loc[:, shown.max() > 0]
     figure, axes = _figure(max(6, 0.22 * len(shown) + 4), 5)

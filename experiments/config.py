@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from deconv.configuration import Section
+from deconv.donors import AssumedDonors
 from deconv.errors import ConfigError
 from deconv.losses import LossConfig
 from deconv.mixtures import MixtureConfig
@@ -49,12 +50,14 @@ class DataConfig(Section):
 
     ``path`` is usually given on the command line (``--data``): an ``.h5ad`` or counts table,
     or a folder that has ``reference`` in it. An ``.h5ad`` whose profiles exceed
-    ``profile_megabytes`` is streamed while training.
+    ``profile_megabytes`` is streamed while training. An atlas of published means has no
+    donors; those of ``assume`` are drawn.
     """
 
     path: str | None = None
     reference: str | None = None
     tissue_table: str | None = None
+    assume: AssumedDonors | None = None
     genome_build: str = UNKNOWN_BUILD
     validation_donors: PositiveInt = 1
     test_donors: int = Field(1, ge=0)

@@ -1,20 +1,20 @@
 """From configured paths to the data of a run: split donors, atlas, mixtures, dilutions."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from deconv.atlas import Atlas, build_atlas
+from deconv.build import concatenate
 from deconv.counts import RegionCounts, Samples
+from deconv.donors import donors_from_means
 from deconv.errors import ConfigError, InputError
 from deconv.evaluate import draw_mixtures
-from deconv.formats import ReadOptions, open_counts, read_counts
-from deconv.formats.counts_tsv import label_samples
+from deconv.formats import ReadOptions, read_counts
+from deconv.formats.atlases import open_atlas
 from deconv.mixtures import MixingEngine
 from deconv.splits import Split, split_by_donor
 from experiments.config import DataConfig, RunConfig
@@ -54,14 +54,14 @@ def load_run_data(config: RunConfig, device: torch.device) -> RunData:
         If a file, a label or a setting does not fit.
     """
     data = config.data
-    pure = _read_pure(data)
+    pure, published = _read_pure(config)
     split = split_by_donor(
         pure, n_validation=data.validation_donors, n_test=data.test_donors,
         seed=config.random_seed,
     )  # fmt: skip
     if split.validation is None:
         raise ConfigError("no donor is left for validation", where="data.validation_donors")
-    atlas = build_atlas(split.train)
+    atlas = build_atlas(split.train) if published is None else published
     mixtures = config.designs()
 
     def engine(name: str, counts: Samples) -> MixingEngine:
@@ -85,7 +85,9 @@ def load_run_data(config: RunConfig, device: torch.device) -> RunData:
     )
 
 
-def _read_pure(data: DataConfig) -> Samples:
+def _read_pure(config: RunConfig) -> tuple[Samples, Atlas | None]:
+    """Return pure samples, and the atlas they are drawn from if it has means only."""
+    data = config.data
     path = _data_path(data)
     if path.is_dir():
         if data.reference is None:
@@ -93,11 +95,28 @@ def _read_pure(data: DataConfig) -> Samples:
                 "data.path is a folder", where=path, expected="data.reference, a file in it"
             )
         path = path / data.reference
-    counts = open_counts(path, options=ReadOptions(build=data.genome_build))
-    if "tissue" not in counts.samples or data.tissue_table is not None:
-        table = None if data.tissue_table is None else Path(data.tissue_table)
-        counts = label_samples(counts, table)
-    return counts
+    labels = None if data.tissue_table is None else Path(data.tissue_table)
+    reference = open_atlas(path, build=data.genome_build, labels=labels)
+    if reference.donors is not None:
+        if data.assume is not None:
+            raise ConfigError(
+                "the data have donors, so nothing is assumed of them", where="data.assume",
+                got=data.assume.model_dump(), expected="null",
+            )  # fmt: skip
+        return reference.donors, None
+    if data.assume is None:
+        raise ConfigError(
+            "the atlas has means only: how much donors differ is not known", where=path,
+            expected="data.assume.rho, for example --set data.assume.rho=0.02 (the median of"
+            " real atlases is .02 to .03)",
+        )  # fmt: skip
+    rho = np.full(len(reference.regions), data.assume.rho, dtype=np.float32)
+    atlas = replace(reference.atlas, rho=rho)
+    pure = donors_from_means(
+        atlas, n_donors=data.assume.donors, coverage=data.assume.coverage,
+        seed=config.random_seed,
+    )  # fmt: skip
+    return pure, atlas
 
 
 def _data_path(data: DataConfig) -> Path:
@@ -127,15 +146,3 @@ def _read_dilutions(data: DataConfig) -> Dilutions | None:
             )  # fmt: skip
         percents.append(float(match.group(1)))
     return Dilutions(counts, np.array(percents) / 100, data.dilutions.tissues)
-
-
-def concatenate(parts: Sequence[RegionCounts]) -> RegionCounts:
-    """Join samples of several files at the regions of the first."""
-    first, *others = parts
-    aligned = [first, *(part.at_regions(first.regions) for part in others)]
-    return replace(
-        first,
-        methylated=np.concatenate([part.methylated for part in aligned]),
-        coverage=np.concatenate([part.coverage for part in aligned]),
-        samples=pd.concat([part.samples for part in aligned]),
-    )

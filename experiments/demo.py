@@ -19,7 +19,8 @@ from experiments.config import load_config
 from experiments.console import results_table, verdict_table
 from experiments.launch import train_and_report
 from experiments.names import MODEL_NAME, PRODUCTION
-from experiments.predict import load_model, predict_files, write_prediction
+from experiments.outputs import write_prediction
+from experiments.predict import open_model, predict_files
 from experiments.promotion import promote
 from experiments.rundir import run_id_of
 
@@ -53,9 +54,9 @@ def run_demo(folder: Path) -> None:
     console.rule("4. predict patients with the model from the registry")
     patients = make_patients(atlas_path)
     write_h5ad(patients, patients_path)
-    prediction = predict_files([patients_path], load_model(model))
+    prediction = predict_files([patients_path], open_model(model))
     output = folder / "predictions.csv"
-    figure = write_prediction(prediction, output)
+    _, figure = write_prediction(prediction, output)
     console.print(patient_table(prediction.table, patients))
 
     console.rule("results")

@@ -1,86 +1,186 @@
-"""Predict samples in files with a model from the registry or a folder."""
+"""Analyse samples: their proportions, and what is wrong or doubtful about them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from deconv.bundle import Bundle, read_bundle
-from deconv.checkpoint import load_checkpoint
-from deconv.errors import InputError
-from deconv.files import replacing, write_text
-from deconv.formats import ReadOptions, open_counts
+from deconv import quality
+from deconv.counts import RegionCounts, Samples
+from deconv.errors import DeconvError, InputError
+from deconv.findings import Finding, find, ranked
+from deconv.formats import ReadOptions
 from deconv.inference import BATCH_SIZE
-from deconv.plots import composition
-from deconv.predictor import MIN_OVERLAP, NetworkMethod
-from deconv.regions import UNKNOWN_BUILD
-from experiments.registry import fetch_model
+from deconv.inputs import Source, find_sources
+from deconv.predictor import MIN_OVERLAP, Deconvolution
+from deconv.quality import Measured
+from deconv.reported import NOT_ASSESSABLE, hidden_tissues, reported_table
+from experiments.models import Model, load_model, open_model
+
+__all__ = ["Model", "Prediction", "check_files", "load_model", "open_model", "predict_files"]
+
+_DEFAULT = ReadOptions()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The table of all files, and what was matched, in words."""
+    """What was found in the samples of all files.
 
+    Attributes
+    ----------
+    table
+        A row per sample and tissue, see `deconv.reported`.
+    measured
+        None if no file could be read.
+    notes
+        What was matched, in words.
+    """
+
+    model: Model
     table: pd.DataFrame
+    measured: Measured | None
+    findings: list[Finding]
     notes: list[str]
 
 
-def load_model(source: str) -> Bundle:
-    """Load a model by MLflow URI, bundle folder or checkpoint file; nothing is unpickled."""
-    if ":/" in source:
-        return read_bundle(fetch_model(source))
-    path = Path(source)
-    if path.is_file():
-        checkpoint = load_checkpoint(path)
-        return Bundle(checkpoint.network, checkpoint.atlas)
-    return read_bundle(path)
-
-
 def predict_files(
-    files: Sequence[Path],
-    bundle: Bundle,
+    paths: Sequence[Path],
+    model: Model,
     *,
-    build: str = UNKNOWN_BUILD,
+    options: ReadOptions = _DEFAULT,
     min_overlap: float = MIN_OVERLAP,
+    advance: Callable[[int, int], None] = lambda n_done, n_files: None,
 ) -> Prediction:
-    """Deconvolve all samples of the files.
+    """Deconvolve all samples of files and sample sheets, and check them.
+
+    ``advance`` is told how many of how many files are done.
 
     Raises
     ------
     InputError
-        If a file is malformed, or two files have a sample of the same name.
+        If a file or sheet is malformed, a sample has no coverage, or two files have a
+        sample of the same name.
     MismatchError
         If genome build or feature differ from the model's, or too few regions match.
     """
-    method = NetworkMethod(
-        bundle.network, bundle.atlas, calibration=bundle.calibration, min_overlap=min_overlap
-    )
-    tables, notes = [], []
-    for file in files:
-        counts = open_counts(file, options=ReadOptions(build=build))
-        wanted = bundle.atlas.regions
-        found = wanted.find_in(counts.regions, where=file, min_overlap=min_overlap)
+    analysis = _Analysis(model, options, min_overlap)
+    sources = find_sources(paths)
+    for i, source in enumerate(sources):
+        advance(i, len(sources))
+        analysis.add(source)
+    return analysis.finish()
+
+
+def check_files(
+    paths: Sequence[Path],
+    model: Model,
+    *,
+    options: ReadOptions = _DEFAULT,
+    min_overlap: float = MIN_OVERLAP,
+    advance: Callable[[int, int], None] = lambda n_done, n_files: None,
+) -> Prediction:
+    """Check all samples as `predict_files` does; what it would refuse becomes a finding.
+
+    Raises
+    ------
+    InputError
+        If a sheet is malformed.
+    """
+    analysis = _Analysis(model, options, min_overlap, skip_empty=True)
+    sources = find_sources(paths)
+    for i, source in enumerate(sources):
+        advance(i, len(sources))
+        try:
+            analysis.add(source)
+        except DeconvError as error:
+            analysis.findings.append(Finding("error", "file", source.path.name, str(error)))
+    return analysis.finish()
+
+
+class _Analysis:
+    """Goes through files, a batch of samples in memory at a time."""
+
+    def __init__(
+        self, model: Model, options: ReadOptions, min_overlap: float, skip_empty: bool = False
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._model, self._options, self._min_overlap = model, options, min_overlap
+        self._skip_empty = skip_empty
+        self._tables: list[pd.DataFrame] = []
+        self._measured: list[Measured] = []
+        self._notes: list[str] = []
+        self._file_of: dict[str, Path] = {}
+
+    def add(self, source: Source) -> None:
+        """Analyse the samples of a file."""
+        wanted = self._model.atlas.regions
+        counts = source.open(wanted, self._options)
+        found = wanted.find_in(counts.regions, where=source.path, min_overlap=self._min_overlap)
         n_found = int((found >= 0).sum())
-        notes.append(
-            f"{file}: {len(counts)} sample(s), {n_found} of the model's {len(wanted)} regions"
-        )
+        self._refuse_repeated(counts, source.path)
         for first in range(0, len(counts), BATCH_SIZE):
             part = counts.take(range(first, min(first + BATCH_SIZE, len(counts)))).load()
-            tables.append(method.predict(part).table(part.samples.index))
-    table = pd.concat(tables, ignore_index=True)
-    twice = table.duplicated(["sample", "tissue"])
-    if twice.any():
-        raise InputError("two files have the same sample", got=table.loc[twice, "sample"].iloc[0])
-    return Prediction(table, notes)
+            self._analyse(part.at_regions(wanted, min_overlap=self._min_overlap))
+        self._file_of |= {str(name): source.path for name in counts.samples.index}
+        self._notes.append(
+            f"{source.path}: {len(counts)} sample(s), "
+            f"{n_found} of the model's {len(wanted)} regions"
+        )
+        self._notes += [f"{source.path}: {note}" for note in counts.notes]
+
+    def finish(self) -> Prediction:
+        """Return everything, with what the checks find in it."""
+        measured = quality.join(self._measured) if self._measured else None
+        findings = self.findings + ([] if measured is None else find(measured))
+        table = pd.concat(self._tables, ignore_index=True) if self._tables else pd.DataFrame()
+        return Prediction(self._model, table, measured, ranked(findings), self._notes)
+
+    def _refuse_repeated(self, counts: Samples, path: Path) -> None:
+        for name in map(str, counts.samples.index):
+            if name in self._file_of:
+                raise InputError(
+                    "two files have the same sample", where=path, got=name,
+                    expected=f"another name than in {self._file_of[name]}"
+                    " (a sample sheet can give one)",
+                )  # fmt: skip
+
+    def _analyse(self, part: RegionCounts) -> None:
+        measured = quality.measure(self._model.atlas, part, self._model.informative)
+        seen = part.coverage.any(axis=1)
+        self._measured.append(measured)
+        if self._skip_empty and not seen.all():
+            if not seen.any():
+                return
+            part = part.take(np.flatnonzero(seen))
+        assessable = measured.assessable[seen] if self._skip_empty else measured.assessable
+        result = self._model.method.predict(part)
+        names = part.samples.index
+        self._tables.append(reported_table(result, names, assessable))
+        self.findings += _findings(result, assessable, names)
 
 
-def write_prediction(prediction: Prediction, output: Path) -> Path:
-    """Write the table as CSV and a figure beside it, and return the figure's path."""
-    if output.suffix != ".csv":
-        raise InputError("unknown suffix", where=output, expected=".csv")
-    figure_path = output.with_suffix(".png")
-    with replacing(figure_path) as temporary:
-        composition(prediction.table).savefig(temporary)
-    write_text(output, prediction.table.to_csv(index=False))
-    return figure_path
+def _findings(result: Deconvolution, assessable: np.ndarray, names: pd.Index) -> list[Finding]:
+    """Return what the result itself makes doubtful."""
+    found = []
+    sure, hidden = result.certainty, hidden_tissues(result, assessable)
+    for i, name in enumerate(map(str, names)):
+        for t in np.flatnonzero(result.call[i] & ~assessable[i]):
+            share = f"{result.tissues[t]}: the method gives it {result.proportions[i, t]:.1%}"
+            reason = f"{share}, with few of its informative regions observed"
+            reason += "; not reported" if hidden[i, t] else "; the other regions speak for it"
+            found.append(Finding("warning", "markers", name, reason))
+        if sure is None:
+            continue
+        unclear = np.flatnonzero(~result.call[i] & ~sure.assessable[i] & assessable[i])
+        if unclear.size:
+            listed = ", ".join(
+                f"{result.tissues[t]} (limit of detection {sure.limit_of_detection[i, t]:.0%})"
+                for t in unclear
+            )
+            found.append(Finding("warning", "limits", name, f"{NOT_ASSESSABLE}: {listed}"))
+        if sure.out_of_atlas[i] > 0:
+            reason = f"{sure.out_of_atlas[i]:.1%} of the DNA is of no tissue of the atlas"
+            found.append(Finding("warning", "out of atlas", name, reason))
+    return found

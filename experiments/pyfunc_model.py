@@ -1,7 +1,7 @@
 """The registered model, as MLflow runs it: this file as code, a bundle as data, no pickle.
 
 Input: ``methylated`` and ``coverage``, integers [samples, regions], in the region order of the
-bundle. Output: a row per sample and tissue.
+bundle. Output: a row per sample and tissue; the proportion of one that is not assessable is NaN.
 """
 
 from pathlib import Path
@@ -14,6 +14,8 @@ import pandas as pd
 from deconv.bundle import read_bundle
 from deconv.counts import RegionCounts
 from deconv.predictor import NetworkMethod
+from deconv.quality import enough_observed, informative_regions, n_observed
+from deconv.reported import reported_table
 
 
 class DeconvolutionModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
@@ -26,6 +28,7 @@ class DeconvolutionModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-
             NetworkMethod(bundle.network, bundle.atlas, calibration=bundle.calibration),
             bundle.atlas.regions,
         )
+        self._informative = informative_regions(bundle.atlas)
 
     # The logged signature is the schema: MLflow's own schema by type hints knows no tensors,
     # and without this, or with hints, it warns every user who loads the model.
@@ -36,7 +39,9 @@ class DeconvolutionModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-
         methylated, coverage = (np.asarray(model_input[k]) for k in ("methylated", "coverage"))
         samples = pd.DataFrame(index=pd.RangeIndex(len(methylated), name="sample"))
         counts = RegionCounts(methylated, coverage, self._regions, samples)
-        return self._method.predict(counts).table(samples.index)
+        observed = n_observed(counts.coverage, self._informative)
+        assessable = enough_observed(observed, self._informative.sum(axis=1))
+        return reported_table(self._method.predict(counts), samples.index, assessable)
 
 
 mlflow.models.set_model(DeconvolutionModel())

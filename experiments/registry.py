@@ -1,6 +1,7 @@
 """The model registry: find and register the models of runs; fetch them for use."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from experiments.lease import unless_there
 from experiments.names import MODEL_NAME, PRODUCTION
 from experiments.reading import quoted
 from experiments.replay import MODEL_TAG
+from experiments.store import tracking_errors
 
 _ABOUT = (
     "Sparse deconvolution of DNA methylation mixtures. `production` met every rule of "
@@ -42,6 +44,21 @@ def fetch_model(uri: str) -> Path:
         ) from error  # fmt: skip
     bundle = folder / "artifacts" / "bundle"
     return bundle if bundle.is_dir() else folder
+
+
+def registered_version(uri: str) -> str | None:
+    """Return the version that a model's URI names, None if it is not one of the registry.
+
+    Raises
+    ------
+    TrackingError
+        If the registry cannot be read.
+    """
+    found = re.fullmatch(r"models:/([^/@]+)(?:@(.+)|/(\d+))", uri)
+    if found is None or found[3]:
+        return found and found[3]
+    with tracking_errors("cannot read the registry"):
+        return str(MlflowClient().get_model_version_by_alias(found[1], found[2]).version)
 
 
 def sparse_runs(experiment: str, study: str | None = None, *, n: int = 10) -> list[str]:

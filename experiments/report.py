@@ -4,7 +4,6 @@
 """
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from mlflow.tracking import MlflowClient
 
 from deconv.baselines import run_baselines
 from deconv.checkpoint import load_checkpoint
@@ -27,9 +25,9 @@ from deconv.metrics import PRESENT_FROM
 from deconv.predictor import Method, NetworkMethod
 from experiments.data import load_run_data
 from experiments.launch import find_run
-from experiments.predict import load_model
+from experiments.models import load_model
+from experiments.registry import registered_version
 from experiments.run import BEST
-from experiments.store import tracking_errors
 from experiments.sync import known_run_ids
 
 MODEL = "model"
@@ -102,7 +100,7 @@ def evaluate_model(source: str, data: Path, device: torch.device) -> Evaluation:
     hashes = bundle.provenance.get("sha256", {})
     facts = {
         "model": source,
-        "model version": _registered_version(source) or "not from the registry",
+        "model version": registered_version(source) or "not from the registry",
         "MLflow run id": bundle.provenance.get("run_id") or "unknown",
         "trained on data SHA-256": hashes.get("data", "unknown"),
         "samples": str(data),
@@ -162,11 +160,3 @@ def _check_proportions(samples: Samples, tissues: tuple[str, ...], where: Path) 
             "the samples have tissues that the model does not know", where=where,
             got=", ".join(sorted(map(str, strange))), expected=", ".join(tissues),
         )  # fmt: skip
-
-
-def _registered_version(source: str) -> str | None:
-    found = re.fullmatch(r"models:/([^/@]+)(?:@(.+)|/(\d+))", source)
-    if found is None or found[3]:
-        return found and found[3]
-    with tracking_errors("cannot read the registry"):
-        return str(MlflowClient().get_model_version_by_alias(found[1], found[2]).version)

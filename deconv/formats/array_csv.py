@@ -21,13 +21,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deconv.atlas import Atlas, atlas_from_means
+from deconv.atlas import Atlas
 from deconv.counts import MAX_COUNT, RegionCounts
 from deconv.errors import InputError, MismatchError
 from deconv.files import require_file
 from deconv.formats.columns import fractions
 from deconv.formats.format import PSEUDO_COVERAGE, Format, Head, ReadOptions
 from deconv.formats.tables import read_text
+from deconv.reference import Means
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 
 ARRAY_BUILD = "array"
@@ -37,10 +38,16 @@ _OTHER_PROBE = r"^(?:rs\d|ch\.|nv[-_]|ctl)"
 
 
 def read_array_atlas(path: Path) -> Atlas:
-    """Read a reference of one column per cell type.
+    """Read a reference of one column per cell type; see `read_array_means`.
 
     A value that is missing becomes the mean of the other cell types at that probe;
     dispersion is assumed, see `deconv.atlas.atlas_from_means`.
+    """
+    return read_array_means(path).atlas
+
+
+def read_array_means(path: Path) -> Means:
+    """Read the mean beta values of one column per cell type.
 
     Raises
     ------
@@ -49,8 +56,10 @@ def read_array_atlas(path: Path) -> Atlas:
     """
     beta = _read_beta(path)
     try:
-        return atlas_from_means(
-            [str(c) for c in beta.columns], _probe_regions(beta.index), beta.to_numpy().T
+        return Means(
+            tuple(map(str, beta.columns)),
+            _probe_regions(beta.index),
+            np.ascontiguousarray(beta.to_numpy().T),
         )
     except InputError as error:
         raise InputError(str(error), where=path) from error

@@ -15,7 +15,7 @@ def fractions(table: pd.DataFrame, path: Path) -> Float[np.ndarray, "rows column
     Parameters
     ----------
     table
-        Columns as read, strings; row i is line i + 2 of the file.
+        Columns as read, strings; the index of a row and 2 is its line.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def fractions(table: pd.DataFrame, path: Path) -> Float[np.ndarray, "rows column
             row = int(np.flatnonzero(bad)[0])
             raise InputError(
                 f"{int(bad.sum())} value(s) are not fractions",
-                where=f"{path}, line {row + 2}, column {name}",
+                where=f"{path}, line {table.index[row] + 2}, column {name}",
                 got=repr(column.iloc[row]), expected="a number from 0 to 1, or NA",
             )  # fmt: skip
         values[:, j] = numbers

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deconv.errors import InputError, MismatchError
-from deconv.formats.means_tsv import read_means
+from deconv.formats.atlas_tables import read_means
 
 GOOD = "chr\tstart\tend\tliver\tT-cell\nchr1\t10\t20\t0.25\tNA\nchr2\t5\t9\t1\t0.5\n"
 
@@ -12,7 +12,7 @@ GOOD = "chr\tstart\tend\tliver\tT-cell\nchr1\t10\t20\t0.25\tNA\nchr2\t5\t9\t1\t0
 def read(tmp_path, text, build="hg38"):
     path = tmp_path / "means.tsv"
     path.write_text(text)
-    return read_means(path, build=build)
+    return read_means(path, build=build).atlas
 
 
 def test_means_by_hand(tmp_path):
@@ -27,7 +27,7 @@ def test_means_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("chr\tstart", "start\tchr", "header: wrong columns; got start, chr, end"),
+        ("chr\tstart", "start\tchr", "line 1: not a table of regions"),
         ("\tT-cell", "", "wrong columns|not a readable table"),
         ("\tT-cell", "\tliver", "a column occurs twice; got liver"),
         ("0.25", "1.25", "line 2, column liver: 1 value.* are not fractions; got '1.25'"),
@@ -51,7 +51,7 @@ def test_coordinates_of_another_build_are_refused(tmp_path):
 
 def test_published_atlas_agrees_with_its_text(shared_data):
     path = shared_data / "nanomix" / "39Bisulfite.tsv"
-    atlas = read_means(path, build="hg38")
+    atlas = read_means(path, build="hg38").atlas
     assert atlas.mean.shape == (39, 7697)
     lines = [line.split("\t") for line in path.read_text().splitlines()]
     known = [[float(v) if v not in ("", "NA") else np.nan for v in line[3:]] for line in lines[1:]]

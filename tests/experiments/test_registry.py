@@ -18,7 +18,7 @@ from experiments import gates, promotion
 from experiments.gates import Policy, load_policy
 from experiments.launch import train_and_report
 from experiments.names import BOOK, MODEL_NAME
-from experiments.predict import load_model, predict_files
+from experiments.predict import load_model, open_model, predict_files
 from experiments.promotion import promote, rollback
 from experiments.referee import read_benchmark
 from experiments.registry import fetch_model, sparse_runs
@@ -74,14 +74,35 @@ def test_good_sparse_run_becomes_production_and_predicts(trained, lenient, sampl
     assert (store / "out.png").stat().st_size > 10_000
 
 
+def test_report_names_the_version_and_the_run(trained, lenient, samples, deconv, store):
+    result = trained()
+    promote(result.run_id)
+    assert deconv("predict", samples[0], "--model", PRODUCTION, "-o", store / "out")[0] == 0
+    facts = json.loads((store / "out" / "predictions.json").read_text())["model"]
+    assert facts["model version"] == "1"
+    assert facts["MLflow run id"] == result.run_id
+    page = (store / "out" / "samples" / "mixture-0.html").read_text()
+    for part in (PRODUCTION, result.run_id, result.folder.name, "For research use only"):
+        assert part in page
+    status, output, _ = deconv("check", samples[0], "--model", PRODUCTION)
+    assert (status, "mixture-0" in output) == (0, True)
+
+
 def test_mlflow_itself_loads_the_model_and_agrees(trained, lenient, samples):
     promote(trained().run_id)
     _, mixtures = samples
     loaded = mlflow.pyfunc.load_model(PRODUCTION)
     inputs = {"methylated": mixtures.methylated, "coverage": mixtures.coverage}
     found = loaded.predict({k: v.astype(np.int64) for k, v in inputs.items()})
-    expected = predict_files([samples[0]], load_model(PRODUCTION)).table
+    expected = predict_files([samples[0]], open_model(PRODUCTION)).table
     np.testing.assert_allclose(found["proportion"], expected["proportion"], atol=1e-7)
+    assert found["call"].tolist() == expected["call"].tolist()
+    inputs["coverage"][:, ::2] = inputs["methylated"][:, ::2] = 0
+    inputs["coverage"][:, 40:] = inputs["methylated"][:, 40:] = 0
+    sparse = loaded.predict({k: v.astype(np.int64) for k, v in inputs.items()})
+    hidden = sparse["call"] == "not assessable"
+    assert hidden.any()
+    assert (sparse["proportion"].isna() == hidden).all()
     folder = fetch_model(PRODUCTION)
     assert not list(folder.rglob("*.pkl"))
 

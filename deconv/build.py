@@ -1,0 +1,99 @@
+"""Atlases from files of pure samples, each kept as a sample of its own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deconv.counts import RegionCounts, Samples
+from deconv.errors import DeconvError, InputError
+from deconv.formats import ReadOptions
+from deconv.formats.atlases import open_atlas
+from deconv.formats.counts_tsv import label_samples
+from deconv.formats.region_file import read_regions
+from deconv.inputs import Source, find_sources, is_sheet
+from deconv.reference import Reference
+from deconv.regions import UNKNOWN_BUILD
+
+
+def build_reference(
+    paths: Sequence[Path],
+    *,
+    labels: Path | None = None,
+    regions_path: Path | None = None,
+    build: str = UNKNOWN_BUILD,
+) -> Reference:
+    """Make a reference of pure samples, or open a single atlas.
+
+    Parameters
+    ----------
+    paths
+        Files of samples or sample sheets; or one atlas, see `open_atlas`.
+    labels
+        Table of tissues and donors, for samples that do not state them.
+    regions_path
+        Where to count, for files that hold single CpGs or reads.
+
+    Raises
+    ------
+    DeconvError
+        If a file is malformed, names no tissue, or has other regions than the first.
+    """
+    if len(paths) == 1 and regions_path is None and not is_sheet(paths[0]) and _is_atlas(paths[0]):
+        return open_atlas(paths[0], build=build, labels=labels)
+    options = ReadOptions(build=build)
+    regions = None if regions_path is None else read_regions(regions_path, build=build)
+    parts: list[RegionCounts] = []
+    for source in find_sources(paths):
+        counts = source.open(regions, options)
+        part = _labelled(counts, source, labels).load()
+        if regions is None:
+            regions = part.regions
+        parts.append(part.at_regions(regions, where=source.path))
+    return Reference(donors=concatenate(parts))
+
+
+def concatenate(parts: Sequence[RegionCounts]) -> RegionCounts:
+    """Join samples of several files at the regions of the first.
+
+    Raises
+    ------
+    MismatchError
+        If another file lacks some of them.
+    InputError
+        If two files have the same sample.
+    """
+    first, *others = parts
+    aligned = [first, *(part.at_regions(first.regions) for part in others)]
+    return replace(
+        first,
+        methylated=np.concatenate([part.methylated for part in aligned]),
+        coverage=np.concatenate([part.coverage for part in aligned]),
+        samples=pd.concat([part.samples for part in aligned]),
+        proportions=None,
+    )
+
+
+def _is_atlas(path: Path) -> bool:
+    """Whether a file must be an atlas or several samples, not a single one's data."""
+    return path.name.lower().removesuffix(".gz").endswith((".h5ad", ".tsv", ".txt", ".csv"))
+
+
+def _labelled(counts: Samples, source: Source, labels: Path | None) -> Samples:
+    samples = counts.samples
+    if labels is not None:
+        return label_samples(counts, labels)
+    if "tissue" not in samples and "group" in samples:
+        samples = samples.rename(columns={"group": "tissue"})
+    if "tissue" not in samples:
+        try:
+            return label_samples(counts)
+        except DeconvError as error:
+            raise InputError(str(error), where=source.path) from error
+    if "donor" not in samples:
+        samples = samples.assign(donor=samples.index)
+    labelled = counts.labelled(samples[["tissue", "donor"]])
+    labelled.require("tissue", "donor")
+    return labelled
