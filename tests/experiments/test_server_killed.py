@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -33,14 +34,15 @@ def postgres():
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         pytest.skip("PostgreSQL is not installed")
     folder = Path(mkdtemp(prefix="deconv-pg-"))  # pytest's folders are closed to its user
-    environment = {**os.environ, "PG_LAB": str(folder / "pg"), "PG_LAB_PORT": "26947"}
     folder.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lab = {"PG_LAB": str(folder / "pg"), "PG_LAB_PORT": str(port), "PG_LAB_PASSWORD": "secret"}
+    environment = {**os.environ, **lab}
     try:
-        done = subprocess.run(
-            [TOOLS / "start-pg.sh"], env=environment, capture_output=True, text=True, check=True
-        )
-        uri = done.stdout.strip().splitlines()[-1]
-        yield uri.replace("postgresql:", "postgresql+psycopg2:", 1)
+        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, capture_output=True)
+        yield f"postgresql+psycopg2://postgres:secret@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, capture_output=True)
         shutil.rmtree(folder)
