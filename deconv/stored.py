@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+from anndata._io.specs.registry import IORegistryError  # nowhere public
 from anndata.io import read_elem
 from jaxtyping import Int
 
@@ -18,6 +19,11 @@ from deconv.errors import DeconvError, InputError
 from deconv.files import require_file
 from deconv.regions import RegionSet
 from deconv.store import FORMAT_VERSION, KEY, LAYERS
+
+_DAMAGE = (
+    OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, IORegistryError
+)  # fmt: skip
+"""What h5py and AnnData raise about files that are not as they were written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +109,15 @@ def open_h5ad(path: Path) -> StoredCounts:
                 methylated[None], coverage[None], counts.regions, counts.samples[index : index + 1]
             )
             update_hash(digest, methylated, coverage)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except _DAMAGE as error:
+        file.close()
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError("damaged, or a part is missing", where=path, got=reason) from error
     except DeconvError as error:
+        file.close()
         raise InputError(str(error), where=path) from error
-    if digest.hexdigest() != header.get("content_hash"):
+    if digest.hexdigest() != str(header.get("content_hash")):
+        file.close()
         raise InputError(
             "the content is not what was written (damaged or edited)", where=path,
             got=f"hash {digest.hexdigest()[:12]}",

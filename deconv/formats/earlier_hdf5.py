@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from deconv.counts import RegionCounts, Row
-from deconv.errors import InputError, MismatchError
+from deconv.errors import DeconvError, InputError, MismatchError
 from deconv.files import require_file
 from deconv.formats.earlier_tables import mixture_tables, pure_tables
 from deconv.formats.format import PSEUDO_COVERAGE, Format, Head, ReadOptions
@@ -128,7 +128,10 @@ def open_earlier(
         raise InputError("damaged, truncated or no HDF5", where=path, got=error) from error
     try:
         return _open(path, file, regions, pseudo_coverage or PSEUDO_COVERAGE)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except DeconvError:
+        file.close()
+        raise
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         file.close()
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError("damaged, or a part is missing", where=path, got=reason) from error
