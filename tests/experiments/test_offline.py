@@ -11,8 +11,9 @@ from light_run import Server, artifacts, content
 from deconv.checkpoint import load_checkpoint
 from deconv.errors import DeconvError
 from experiments.launch import train_and_report
+from experiments.names import MODEL_NAME
+from experiments.promotion import promote
 from experiments.provenance import code_diff, code_tags, environment
-from experiments.registry import MODEL_NAME, promote
 from experiments.run import BEST
 from experiments.rundir import run_id_of
 from experiments.sync import known_run_ids, sync_folder

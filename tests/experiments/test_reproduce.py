@@ -13,8 +13,8 @@ from mlflow.tracking import MlflowClient
 from deconv.store import write_h5ad
 from experiments.ancestry import origin_of
 from experiments.launch import train_and_report
+from experiments.promotion import promote
 from experiments.provenance import code_diff
-from experiments.registry import promote
 from experiments.reproduce import compare_logs, compare_metrics
 
 
