@@ -28,7 +28,7 @@ from reader_examples import EXAMPLES, REGIONS
 from deconv.errors import DeconvError
 from deconv.formats import FORMATS, find_format, read_counts
 from deconv.formats.array_csv import read_array_atlas
-from deconv.formats.means_tsv import read_means
+from deconv.formats.atlas_tables import read_means
 from deconv.formats.region_file import read_regions
 from deconv.formats.uxm_atlas import read_uxm_atlas
 
@@ -113,7 +113,7 @@ def _profiles(atlas):
 
 ATLASES = {
     "means.tsv": (
-        lambda path: _profiles(read_means(path, build="hg38")),
+        lambda path: _profiles(read_means(path, build="hg38").atlas),
         b"chr\tstart\tend\tliver\tlung\nchr1\t10\t20\t0.25\tNA\nchr2\t5\t9\t1\t0.5\n",
     ),
     "uxm.tsv": (
