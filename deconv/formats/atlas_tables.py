@@ -56,7 +56,15 @@ def read_means(path: Path, *, build: str = UNKNOWN_BUILD) -> Means:
         If coordinates or CpG indices do not exist in the build.
     """
     regions = read_regions(path, build=build)
-    return _means(read_text(path), regions, path)
+    table = read_text(path)
+    # A region file may begin with comments; the rows here are the tissues' means too.
+    if len(table) != len(regions) or str(table.columns[0]).lower() not in ("chr", "chrom"):
+        raise InputError(
+            "not a table of means", where=f"{path}, line 1", got=str(table.columns[0]),
+            expected="a header that begins with chr or chrom, and no comments",
+        )  # fmt: skip
+    table = table.rename(columns=dict(zip(table.columns[:3], _REGION[:3], strict=True)))
+    return _means(table, regions, path)
 
 
 def read_atlas_table(path: Path, *, build: str = UNKNOWN_BUILD) -> Reference:

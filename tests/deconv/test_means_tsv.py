@@ -61,3 +61,14 @@ def test_published_atlas_agrees_with_its_text(shared_data):
     np.testing.assert_allclose(
         atlas.mean[is_known], expected[is_known].clip(0.001, 0.999), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("first", ["#comment\n", "track x\n", "#"])
+def test_comments_are_refused(tmp_path, first):
+    with pytest.raises(InputError, match=r"means\.tsv"):
+        read(tmp_path, first + GOOD)
+
+
+def test_header_in_capitals_is_read(tmp_path):
+    text = GOOD.replace("chr\tstart\tend", "Chrom\tSTART\tEnd")
+    assert read(tmp_path, text).tissues == ("liver", "T-cell")
