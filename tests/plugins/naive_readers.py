@@ -273,7 +273,7 @@ def _beta(width):
 def _pat(content, regions, options):
     totals, last = [[0, 0] for _ in range(len(regions))], 0
     for line in content.decode("latin-1").removesuffix("\n").split("\n"):
-        chrom, index, pattern, count = line.split("\t")[:4]
+        chrom, index, pattern, count = line.removesuffix("\r").split("\t")[:4]
         index, count = _whole(index), _whole(count)
         if not 0 < len(chrom) <= 64 or not pattern or set(pattern) - set("CTH.") or not count:
             raise ValueError("line")
