@@ -268,7 +268,7 @@ def test_line_numbers_count_through_the_parts(tmp_path, monkeypatch):
     [
         (b"", "the file is empty"),
         (GOOD.encode(), "damaged or cut off; got Not a gzipped file"),
-        (gzip.compress(GOOD.encode())[:-9], "damaged or cut off"),
+        (gzip.compress(GOOD.encode(), mtime=0)[:-9], "damaged or cut off"),
         (bgzip(GOOD.encode())[:-28], "the file is cut off; got no end marker"),
         (bgzip(GOOD.encode())[:20], "cut off"),
         (bgzip(GOOD.encode())[:-9], "the file is cut off; got no end marker"),
