@@ -32,6 +32,7 @@ FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 _DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError)
 FILES = ("weights.safetensors", "atlas.safetensors", "regions.tsv", "MODEL_CARD.md")
+_NO_CARD = "Nothing was written about this model.\n"
 _FILES_OF = {2: FILES[:3], 3: FILES}
 
 
@@ -59,7 +60,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         arrays = {name: getattr(atlas, name) for name in ("mean", "rho", "profile", "n_donors")}
         save_arrays(arrays, temporary / FILES[1])
         pd.DataFrame(regions.columns()).to_csv(temporary / FILES[2], sep="\t", index=False)
-        (temporary / FILES[3]).write_text(bundle.card)
+        (temporary / FILES[3]).write_text(bundle.card or _NO_CARD)
         manifest = {
             "format_version": FORMAT_VERSION,
             "tissues": list(atlas.tissues),
