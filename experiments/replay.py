@@ -178,9 +178,10 @@ class Replay:
         """Make a LoggedModel of the run, with the metrics of its epoch."""
         run = self._client.get_run(self.run_id)
         own = f"{run.data.tags[SPOOL_TAG]}:{entry.seq}"
-        found = self._client.search_logged_models(
+        same_tag = self._client.search_logged_models(
             [run.info.experiment_id], f"tags.`{SPOOL_TAG}` = '{own}'"
         )
+        found = [model for model in same_tag if model.source_run_id == self.run_id]
         model = found[0] if found else self._client.create_logged_model(
             run.info.experiment_id, name, self.run_id, tags={**tags, SPOOL_TAG: own}
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """The way to the tracking store: its name, and errors that say what to do about it."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,8 +60,10 @@ def never_reached(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, without the SQL statement or body that follows."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return what an error says, without the URLs, SQL statement or body around it."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    cause = re.search(r"Caused by \w+\((.*)\)\)$", line)
+    return line if cause is None else cause[1].rpartition(": ")[2].strip("'\")")
 
 
 def store_name(uri: str | None = None) -> str:

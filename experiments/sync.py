@@ -68,6 +68,22 @@ def known_run_ids(folder: Path) -> list[str]:
     return [content[store]["run_id"] for store in stores if content[store]["run_id"]]
 
 
+def check_whole(folder: Path, n_lines: int) -> None:
+    """Refuse a record that is shorter than what a store has of it.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    n_sent = max((position["seq"] for position in _read(folder).values()), default=0)
+    if n_sent > n_lines:
+        raise InputError(
+            "lines are missing at the end", where=folder / SPOOL, got=n_lines,
+            expected=f"{n_sent}, which a tracking store has",
+        )  # fmt: skip
+
+
 class Outbox:
     """The way of one run's record to the present store.
 
@@ -209,6 +225,7 @@ def sync_folder(folder: Path, *, from_start: bool = False) -> Synced:
     try:
         for entry in read_spool(folder / SPOOL):
             entries.append(entry)
+        check_whole(folder, len(entries))
     except InputError as error:
         problems.append(str(error))
     if from_start:
@@ -216,11 +233,6 @@ def sync_folder(folder: Path, *, from_start: bool = False) -> Synced:
             Position().save(folder, store_name())
     outbox = Outbox(folder, entries)
     before = outbox.n_left
-    if outbox.position.seq > len(entries):
-        problems.append(
-            f"{folder / SPOOL}: lines are missing at the end; got {len(entries)}; "
-            f"expected {outbox.position.seq}, which the store has"
-        )
     try:
         outbox.send()
     except BusyError:

@@ -17,7 +17,7 @@ from experiments.sender import Follower
 from experiments.spool import SPOOL, Spool
 from experiments.store import TrackingError as TrackingError
 from experiments.store import tracking_errors as tracking_errors
-from experiments.sync import Outbox
+from experiments.sync import Outbox, check_whole
 
 _LIMIT = 600.0  # seconds that the end of a run waits for a store that is slow but there
 
@@ -50,6 +50,7 @@ class TrackedRun:
         """Time that the run has waited for its tracking."""
         with self.waiting():
             self.spool = Spool(folder / SPOOL, say=self._say)
+            check_whole(folder, len(self.spool.entries))
             for kind, data in begin.items():
                 if self.spool.last(kind) is None:
                     self.spool.append(kind, **data)
