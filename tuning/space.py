@@ -81,7 +81,7 @@ def thresholds(space: Space) -> Float[np.ndarray, " k"]:
     """Return the presence thresholds to score, ascending."""
     low, high = _bounds(THRESHOLD, space.get(THRESHOLD))
     n_steps = round((high - low) / _STEP)
-    return np.linspace(low, high, max(n_steps, 1) + 1) if high > low else np.array([low])
+    return np.linspace(low, high, max(n_steps, 1) + 1).round(4) if high > low else np.array([low])
 
 
 def threshold_distribution(space: Space) -> FloatDistribution:
