@@ -1,6 +1,7 @@
 """Add to the record of a run from outside its training: a study's run, or what a study found."""
 
 import fcntl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from experiments.lineage import run_line
 from experiments.provenance import code_tags, machine_tags
 from experiments.spool import SPOOL, Spool
 from experiments.sync import BusyError, known_run_ids, sync_folder
+
+_PAUSE = 0.5  # seconds before the store is asked again
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,9 @@ class Notes:
     status: str | None = None
 
 
-def add_notes(folder: Path, notes: Notes, *, begin: tuple[str, str] | None = None) -> str | None:
+def add_notes(
+    folder: Path, notes: Notes, *, begin: tuple[str, str] | None = None, patience: float = 10.0
+) -> str | None:
     """Record notes and send them; return MLflow's id of the run, None while no store knows it.
 
     Parameters
@@ -33,6 +38,8 @@ def add_notes(folder: Path, notes: Notes, *, begin: tuple[str, str] | None = Non
         Of the run. Nobody else may be writing its record but through this function.
     begin
         Name and experiment of a run that is only noted about, to begin it with.
+    patience
+        Seconds to try again for, if the store is away or busy.
 
     Raises
     ------
@@ -50,10 +57,21 @@ def add_notes(folder: Path, notes: Notes, *, begin: tuple[str, str] | None = Non
             last = spool.last(kind, key)
             if last is None or last.data != data:
                 spool.append(kind, **data)
+        return send_all(folder, patience)
+
+
+def send_all(folder: Path, patience: float = 10.0) -> str | None:
+    """Send what the store lacks of a run, trying again for some seconds; return the run's id."""
+    until = time.monotonic() + patience
+    while True:
         try:
-            return sync_folder(folder).run_id or None
+            synced = sync_folder(folder)
+            if not synced.n_left or time.monotonic() > until:
+                return synced.run_id or None
         except BusyError:  # `deconv sync`, which sends everything
-            return next(iter(known_run_ids(folder)), None)
+            if time.monotonic() > until:
+                return next(iter(known_run_ids(folder)), None)
+        time.sleep(_PAUSE)
 
 
 def _lines(notes: Notes) -> Sequence[tuple[str, dict[str, object]]]:

@@ -1,6 +1,7 @@
 """Figures of a study, as pages that need no network."""
 
 import json
+import warnings
 from functools import partial
 
 import optuna
@@ -76,10 +77,13 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
         return {}
     found = {}
     for i, name in enumerate(_NAMES[study.config.objective.kind]):
-        values = get_param_importances(
-            snapshot, evaluator=PedAnovaImportanceEvaluator(), params=varied,
-            target=partial(_value, i),
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # That low values are good is what is meant.
+            warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")
+            values = get_param_importances(
+                snapshot, evaluator=PedAnovaImportanceEvaluator(), params=varied,
+                target=partial(_value, i),
+            )  # fmt: skip
         found[name] = {k: float(v) for k, v in values.items()}
     return found
 

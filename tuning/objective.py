@@ -158,7 +158,8 @@ def note(
         tags["trial.reason"] = reason
     hashed = {name: file_hash(folder / name) for name in files}
     metrics = metrics or {}
-    add_notes(folder, Notes(params=params or {}, tags=tags, metrics=metrics, files=hashed))
+    notes = Notes(params=params or {}, tags=tags, metrics=metrics, files=hashed)
+    add_notes(folder, notes, patience=study.base.output.wait_for_server)
 
 
 def file_hash(path: Path) -> str:

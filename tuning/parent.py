@@ -6,7 +6,8 @@ import pandas as pd
 import yaml
 
 from deconv.files import write_text
-from experiments.record import Notes, add_notes
+from experiments.record import Notes, add_notes, send_all
+from experiments.sync import spools_in
 from tuning.objective import file_hash
 from tuning.space import DIMENSIONS, THRESHOLD, search_space, thresholds
 from tuning.status import best_trials, knee, study_status
@@ -76,6 +77,8 @@ def conclude_parent(study: Study) -> None:
         metrics |= {f"study/best{i or ''}": v for i, v in enumerate(best[0].values)}
         tags = {f"best.{k}": f"{v:.6g}" for k, v in best[0].params.items()}
         tags |= {"best.trial": str(best[0].number), "best.run": str(found[0]["run"])}
+    for folder in spools_in(study.folder / "runs"):
+        send_all(folder)  # a store that was busy may lack an end
     ended = study.is_finished()
     add_notes(
         study.folder,

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -138,11 +139,20 @@ def postgres(postgres_server, request):
     return f"{postgres_server}/{name}"
 
 
-def free_port():
-    """A port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def free_port(n=1):
+    """The first of so many neighbouring ports that nobody listens at.
+
+    Below those that systems give to connections, one of which may take a port any moment.
+    """
+    for first in range(20000 + 10 * (os.getpid() % 900), 32000, 10):
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + n):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError("no free port")
 
 
 def runs_of(study):
@@ -152,8 +162,9 @@ def runs_of(study):
     found = client.search_runs(ids, f"tags.study = '{study.config.name}'", max_results=1000)
     trials = {}
     for run in found:
-        number = run.data.tags.get("trial.number")
-        key = None if number is None else int(number)
-        assert key not in trials, f"trial {number} has two runs"
+        name = run.info.run_name.rpartition("-")[2]
+        key = int(name) if name.isdigit() else None
+        assert key not in trials, f"trial {key} has two runs"
+        assert key is None or run.data.tags.get("trial.number") in (None, str(key))
         trials[key] = run
     return trials
