@@ -152,3 +152,39 @@ def report(study: str) -> None:
     found = find_study(study)
     conclude_parent(found)
     click.echo(str(found.folder / "figures"))
+
+
+@tune.command()
+@click.argument("study")
+@click.option("--promote", is_flag=True, help="Offer the winner to the registry at once.")
+@click.pass_context
+def finish(context: click.Context, study: str, promote: bool) -> None:
+    """Train the best in full with several seeds, and test them beside the default.
+
+    On a cluster it submits the runs; the same command later compares them.
+    """
+    from rich.console import Console
+
+    from experiments.commands.promote import promote as promote_run
+    from experiments.console import quiet_libraries
+    from tuning.finish import begin_finals, compare_finals, finals_table, report_finals
+    from tuning.launch import find_study, launch, quiet_optuna
+
+    quiet_libraries()
+    quiet_optuna()
+    console = Console(highlight=False, soft_wrap=True)
+    found = find_study(study)
+    finals = begin_finals(found)
+    if not finals.is_finished():
+        code = launch(finals, console)
+        if code or not finals.is_finished():
+            console.print(f"then: deconv tune finish {study}")
+            raise click.exceptions.Exit(code)
+    result = compare_finals(finals)
+    report_finals(found, result)
+    console.print(finals_table(result))
+    console.print(result.verdict())
+    if promote:
+        context.invoke(promote_run, run=result.winner.run)
+    else:
+        console.print(f"offer it to the registry: deconv promote {result.winner.run}")
