@@ -211,6 +211,56 @@ def test_array_survives_scancel_kill_and_power_cut(cluster, profile, write_study
     assert "8 of 8 trials started; 8 complete" in said
 
 
+@pytest.mark.slow
+def test_32_trials_with_everything_that_befalls_a_cluster(cluster, profile, write_study, postgres):
+    """Also a slurmd that dies alone, a preemption, and a time limit every other minute."""
+    asked = profile(
+        partition="preempt", gres="gpu:a100:2", time="00:02:00", signal_seconds=60
+    )  # two tasks a node
+    file = write_study(
+        storage=postgres, budget={"trials": 32}, lease_seconds=60,
+        set=["training.num_epochs=20", "training.mixtures_per_epoch=64"],
+        where={"kind": "slurm", "profile": asked, "jobs": 4, "threads": 1, "device": "cpu"},
+    )  # fmt: skip
+    command("tune", file)
+    study = find_study("study")
+    (job,) = (study.folder / "jobs.txt").read_text().split()
+
+    def say():
+        return f"{cluster.jobs()}\n{logs_of(study)}"
+
+    touched = set(wait_for(lambda: len(working(study)) >= 3 and working(study), say=say))
+    subprocess.run(["scancel", f"{job}_0"], check=True)
+
+    number, lease = next(iter(wait_for(lambda: working(study), say=say).items()))
+    os.kill(int(lease.holder.split("/")[1]), signal.SIGKILL)
+    wait_for(lambda: lease_of(study.trials()[number]).starts > lease.starts, say=say)
+
+    running = wait_for(
+        lambda: [w[1] for w in cluster.jobs().values() if w[0] == "RUNNING"], say=say
+    )
+    node = running[-1]
+    touched |= set(working(study))
+    cluster.tool("kill-node.sh", "--daemon-only", node)
+    down = ["scontrol", "update", f"nodename={node}", "state=down", "reason=slurmd"]
+    subprocess.run(down, check=True)
+    cluster.tool("start-slurm.sh")
+    resume = ["scontrol", "update", f"nodename={node}", "state=resume"]
+    subprocess.run(resume, check=False, capture_output=True)
+
+    touched |= set(wait_for(lambda: working(study), say=say))
+    urgent = ["sbatch", "--partition=gpua100", "--gres=gpu:a100:4", "--time=1", "--array=0-1"]
+    subprocess.run([*urgent, "--output=/dev/null", "--wrap=sleep 5"], check=True)
+
+    wait_for(is_finished(study), seconds=540, say=say)
+    wait_for(lambda: runs_of(study)[None].info.status == "FINISHED", seconds=60, say=say)
+    assert_whole(study, 32)
+    starts = {t.number: lease_of(t).starts for t in study.trials()}
+    resumed = [n for n, times in starts.items() if times > 1]
+    assert len(resumed) >= 3, starts
+    assert_as_if_never_stopped(study, resumed[:6])
+
+
 def test_time_limit_requeues_a_single_run(cluster, profile, place, atlas_file):
     """USR1 comes before the limit; the same run goes on in a second slot of the queue."""
     (place / "long.yaml").write_text(

@@ -1,15 +1,14 @@
 """No trial is begun twice or beyond the budget, and none is lost, whatever becomes of workers."""
 
-import multiprocessing
 import subprocess
 import sys
 import time
 from datetime import datetime
 
 import pytest
-from hammering import hammer
 from optuna.trial import TrialState
 
+from tuning.benchmark import run_quick_workers
 from tuning.claims import Claims, LostError, lease_of
 from tuning.holder import is_gone, process_name
 from tuning.study import Study
@@ -144,17 +143,7 @@ def test_budget_in_hours_and_of_failures(begin):
 def test_many_workers_begin_each_trial_once(begin, request, kind, n_trials, n_workers):
     storage = "journal" if kind == "journal" else request.getfixturevalue("postgres")
     study = begin(storage=storage, budget={"trials": n_trials}, sampler={"kind": "random"})
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hammering"])
-    workers = [
-        context.Process(target=hammer, args=(study.folder, n), daemon=True)
-        for n in range(n_workers)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(500)
-    assert [w.exitcode for w in workers] == [0] * n_workers
+    assert run_quick_workers(study, n_workers) == [0] * n_workers
     trials = study.trials()
     assert [t.number for t in trials] == list(range(n_trials))
     assert {t.state for t in trials} == {TrialState.COMPLETE}
