@@ -32,8 +32,13 @@ for attempt in 1 2 3; do
     done
     [ "$code" -eq 137 ] || break                # killed, perhaps for its memory: once more
 done
-# The time limit is near: go on in a new slot of the queue.
-if [ "$asked" = USR1 ] && [ "$code" -ne 0 ]; then scontrol requeue "$SLURM_JOB_ID"; sleep 60; fi
+# The time limit is near: go on in a new slot of the queue. An array's last task has the number
+# of the whole array, which is not to be requeued.
+job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+if [ "$asked" = USR1 ] && [ "$code" -ne 0 ]; then
+    scontrol requeue "${{job:-$SLURM_JOB_ID}}"
+    sleep 60
+fi
 exit "$code"
 """
 

@@ -158,12 +158,18 @@ def assert_as_if_never_stopped(study, numbers):
 
 
 def disturb(cluster, study, job, n_tasks):
-    """Cancel a task, kill a worker, cut the power of a node; return the trials they held."""
+    """Cancel a task, end the time of one, kill a worker, cut the power of a node.
+
+    Returns the trials they held.
+    """
     first = wait_for(
         lambda: len(working(study)) == n_tasks and working(study), say=lambda: logs_of(study)
     )
     node = {task: words[1] for task, words in cluster.jobs().items() if words[0] == "RUNNING"}
     subprocess.run(["scancel", f"{job}_0"], check=True)
+    # What SLURM does signal_seconds before the time limit: the job is requeued.
+    subprocess.run(["scancel", "--batch", "--signal=USR1", f"{job}_{n_tasks - 1}"], check=True)
+    wait_for(lambda: not working(study), say=lambda: logs_of(study))
     victim = wait_for(lambda: working(study), say=lambda: logs_of(study))
     number, lease = next(iter(victim.items()))
     os.kill(int(lease.holder.split("/")[1]), signal.SIGKILL)
@@ -252,7 +258,7 @@ def test_32_trials_with_everything_that_befalls_a_cluster(cluster, profile, writ
     urgent = ["sbatch", "--partition=gpua100", "--gres=gpu:a100:4", "--time=1", "--array=0-1"]
     subprocess.run([*urgent, "--output=/dev/null", "--wrap=sleep 5"], check=True)
 
-    wait_for(is_finished(study), seconds=540, say=say)
+    wait_for(is_finished(study), seconds=1000, say=say)
     wait_for(lambda: runs_of(study)[None].info.status == "FINISHED", seconds=60, say=say)
     assert_whole(study, 32)
     starts = {t.number: lease_of(t).starts for t in study.trials()}
