@@ -65,6 +65,8 @@ class Claims:
         self.holder = process_name() if holder is None else holder
         self._now = now
         self._seen: dict[int, float] = {}
+        self.given_up: dict[int, str] = {}
+        """Trials that this worker found dead once too often, and why they failed."""
 
     def next(self) -> Claim | Literal["wait", "done"]:
         """Claim a trial that waits for a worker, else a new one.
@@ -141,6 +143,7 @@ class Claims:
             reason = f"its worker died {deaths} times, the last was {old.holder}"
             lease = replace(old, holder=None, deaths=deaths)
             self._end(trial._trial_id, lease, TrialState.FAIL, None, {REASON: reason})
+            self.given_up[trial.number] = reason
             return None
         lease = Lease(self.holder, self._now(), old.seconds, deaths, old.starts + 1)
         return self._hold(trial._trial_id, trial.number, lease)
@@ -166,8 +169,11 @@ class Claims:
     def _require(self, claim: Claim) -> None:
         trial = self.study.storage.get_trial(claim.trial_id)
         lease = lease_of(trial)
-        mine = lease is not None and lease.holder == self.holder
-        if trial.state != TrialState.RUNNING or not mine or lease.starts != claim.lease.starts:  # type: ignore[union-attr]
+        if (
+            trial.state != TrialState.RUNNING
+            or lease is None
+            or (lease.holder, lease.starts) != (self.holder, claim.lease.starts)
+        ):
             raise LostError("another worker has the trial", where=f"trial {claim.number}")
 
     def _write(self, trial_id: int, lease: Lease) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,7 @@ from deconv.errors import ConfigError, InputError
 from tuning.config import LocalConfig, StudyConfig, load_profile, load_study_config
 from tuning.local import FINISHED, supervise
 from tuning.parent import begin_parent, conclude_parent
-from tuning.slurm import gpus_of, study_script, submit
+from tuning.slurm import cancel, gpus_of, study_script, submit
 from tuning.status import status_table, study_status
 from tuning.study import FINISHED as FINISHED_STATES
 from tuning.study import STUDY, Study
@@ -78,7 +79,12 @@ def start(source: str, console: Console, *, dry_run: bool = False) -> int:
 def launch(study: Study, console: Console) -> int:
     """Let workers work at a study that was begun; return an exit code."""
     study.set_stopped(False)
+    study.forgive_failures()
     begin_parent(study)
+    if study.is_finished():
+        conclude_parent(study)
+        console.print("the study is finished; deconv tune extend allows more", highlight=False)
+        return FINISHED
     where = study.config.where
     if isinstance(where, LocalConfig):
         study.set_gpus_per_worker(_has_gpu(where.device) / where.processes)
@@ -138,17 +144,17 @@ class _Teller:
             self._console.print(" ".join(line.split()), highlight=False, soft_wrap=True)
 
 
-class _every:
-    """Calls something now and then."""
+def _every(what: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls another one now and then."""
+    due = 0.0
 
-    def __init__(self, what: object) -> None:
-        self._what, self._next = what, 0.0
+    def call() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            what()
+            due = time.monotonic() + _EVERY
 
-    def __call__(self) -> None:
-        """Call it if it is time."""
-        if time.monotonic() >= self._next:
-            self._what()  # type: ignore[operator]
-            self._next = time.monotonic() + _EVERY
+    return call
 
 
 def watch(study: Study, console: Console) -> None:
@@ -163,8 +169,6 @@ def watch(study: Study, console: Console) -> None:
 
 def stop(study: Study) -> int:
     """Ask all workers to leave at a checkpoint; return how many trials they hold."""
-    from tuning.slurm import cancel
-
     study.set_stopped(True)
     jobs = study.folder / "jobs.txt"
     if jobs.exists():

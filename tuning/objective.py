@@ -149,6 +149,7 @@ def note(
     params: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     files: tuple[str, ...] = (),
+    status: str | None = None,
 ) -> None:
     """Write on a trial's run what became of it, if the run has begun."""
     if not (folder / "run.json").exists():
@@ -158,7 +159,7 @@ def note(
         tags["trial.reason"] = reason
     hashed = {name: file_hash(folder / name) for name in files}
     metrics = metrics or {}
-    notes = Notes(params=params or {}, tags=tags, metrics=metrics, files=hashed)
+    notes = Notes(params or {}, tags, metrics, files=hashed, status=status)
     add_notes(folder, notes, patience=study.base.output.wait_for_server)
 
 

@@ -26,6 +26,8 @@ from tuning.storage import open_storage
 STUDY, BASE, PLAN = "study.yaml", "base.yaml", "plan.json"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _BUDGET, _STOPPED, _PARENT, _GPUS = "budget", "stopped", "parent_run", "gpus_per_worker"
+_FORGIVEN = "forgiven"
+_HOPELESS = 3  # trials that fail, and none that does not, before the study gives up
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,10 @@ class Study:
         """Ask all workers to checkpoint and leave, or let new ones work."""
         self._set(_STOPPED, stopped)
 
+    def forgive_failures(self) -> None:
+        """Let trials be started although all have failed so far: their cause may be gone."""
+        self._set(_FORGIVEN, sum(t.state == TrialState.FAIL for t in self.trials()))
+
     @property
     def parent_run(self) -> str | None:
         """MLflow's id of the study's own run."""
@@ -196,7 +202,8 @@ class Study:
         if budget.gpu_hours is not None and self.gpu_hours(trials) >= budget.gpu_hours:
             return f"{budget.gpu_hours:g} GPU hours are used"
         failed = [t for t in trials if t.state == TrialState.FAIL]
-        if len(failed) >= 3 and len(failed) == len([t for t in trials if t.state in FINISHED]):
+        n_new = len(failed) - int(self._attributes.get(_FORGIVEN, 0))
+        if n_new >= _HOPELESS and len(failed) == sum(t.state in FINISHED for t in trials):
             return f"all trials failed, the last of: {failed[-1].user_attrs.get('reason')}"
         return None
 

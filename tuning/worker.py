@@ -64,7 +64,7 @@ class Leave:
         self._event.wait(seconds)
 
 
-def work(folder: Path, *, device: str = "auto", threads: int | None = None) -> int:
+def work(place: Path, *, device: str = "auto", threads: int | None = None) -> int:
     """Work at a study; return an exit code.
 
     Raises
@@ -76,12 +76,16 @@ def work(folder: Path, *, device: str = "auto", threads: int | None = None) -> i
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if threads is not None:
         torch.set_num_threads(threads)
-    study = Study(folder)
+    study = Study(place)
     claims, data, chosen = Claims(study), DataCache(), pick_device(device)
     leave, parent = Leave(), os.getppid()
     with _signals(leave):
         while leave.reason is None:
             claim = claims.next()
+            while claims.given_up:
+                number, reason = claims.given_up.popitem()
+                folder = trial_folder(study, number).path
+                note(folder, "failed", study=study, number=number, reason=reason, status="FAILED")
             if claim == "done":
                 return INTERRUPTED if study.is_stopped else FINISHED
             if claim == "wait":

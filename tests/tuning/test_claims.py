@@ -129,6 +129,8 @@ def test_budget_in_hours_and_of_failures(begin):
     assert claims.next() == "done"
     spent = other.is_spent(other.trials(), datetime.now())
     assert spent == "all trials failed, the last of: no such data"
+    other.forgive_failures()
+    assert claims.next().number == 3
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,24 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pandas as pd
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
-from studies import DECONV, runs_of
+from studies import DECONV, free_port, runs_of
 
 from deconv.checkpoint import load_checkpoint
 from experiments.config import load_config
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
-from tuning.claims import lease_of
+from tuning.claims import Claims, lease_of
+from tuning.holder import process_name
 from tuning.launch import find_study
 from tuning.objective import CURVE, DataCache, best_row, objective_values, trial_folder
 from tuning.parent import begin_parent, conclude_parent
@@ -202,6 +205,61 @@ def test_study_goes_on_only_as_it_began(begin):
         begin(sampler={"kind": "random"})
     with pytest.raises(ConfigError, match="no such study"):
         find_study("another")
+
+
+def test_stopped_study_goes_on_and_a_trial_that_kills_its_workers_fails(begin):
+    study = begin(
+        budget={"trials": 2}, lease_seconds=4, set=["training.num_epochs=40"],
+        where={"kind": "local", "processes": 1, "threads": 1, "device": "cpu"},
+    )  # fmt: skip
+
+    def stop():
+        wait_for(at_epoch(0, 2))
+        study.set_stopped(True)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert work(study.folder, device="cpu", threads=1) == 75
+    thread.join()
+    (trial,) = study.trials()
+    assert trial.state == TrialState.RUNNING
+    assert lease_of(trial).holder is None
+    assert runs_of(study)[0].info.status == "KILLED"
+
+    study.set_stopped(False)
+    gone = process_name().rpartition("/")[0].rpartition("/")[0] + "/99999999/1"
+    for deaths in (0, 1):
+        assert Claims(study, holder=f"{gone}{deaths}").next().number == 0
+        assert lease_of(study.trials()[0]).deaths == deaths
+    assert work(study.folder, device="cpu", threads=1) == 0
+    assert [t.state.name for t in study.trials()] == ["FAIL", "COMPLETE"]
+    failed, complete = (runs_of(study)[n] for n in (0, 1))
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["trial.state"] == "failed"
+    assert failed.data.tags["trial.reason"].startswith("its worker died 2 times")
+    assert complete.info.status == "FINISHED"
+
+
+def test_dashboard_serves_the_study(begin):
+    begin()
+    port = free_port()
+    process = subprocess.Popen(
+        [DECONV, "tune", "dashboard", "study", "--port", str(port)], stderr=subprocess.PIPE
+    )
+
+    def get():
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=10) as answer:
+                return answer.read().decode()
+        except OSError:
+            assert process.poll() is None
+            return ""
+
+    try:
+        assert '"study_name": "study"' in wait_for(get)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("kind", ["journal", "postgres"])
