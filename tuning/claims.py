@@ -18,7 +18,7 @@ from tuning.holder import is_gone, process_name
 from tuning.study import Study
 
 LEASE, REASON = "lease", "reason"
-_ALLOWED_DEATHS = 1  # of workers at one trial; with the next it has failed
+_ALLOWED_DEATHS = 1  # of workers between two epochs of a trial; with the next it has failed
 
 
 class LostError(DeconvError):
@@ -35,7 +35,10 @@ class Lease:
     seconds: float = 0.0
     """Worked at it, by all holders."""
     deaths: int = 0
+    """Of holders, since the trial last did an epoch."""
     starts: int = 1
+    epochs: int = 0
+    """Done when the last holder died."""
 
 
 @dataclass
@@ -138,14 +141,17 @@ class Claims:
     def _take_over(self, trial: FrozenTrial) -> Claim | None:
         """Claim a trial whose holder left or died; fail it if holders keep dying."""
         old = lease_of(trial) or Lease(None, 0.0, starts=0)
-        deaths = old.deaths + (old.holder is not None)
+        deaths, epochs = old.deaths, old.epochs
+        if old.holder is not None:
+            epochs = epochs_done(self.study, trial.number)
+            deaths = 1 if epochs > old.epochs else deaths + 1
         if deaths > _ALLOWED_DEATHS:
-            reason = f"its worker died {deaths} times, the last was {old.holder}"
+            reason = f"its worker died {deaths} times after epoch {epochs}, last {old.holder}"
             lease = replace(old, holder=None, deaths=deaths)
             self._end(trial._trial_id, lease, TrialState.FAIL, None, {REASON: reason})
             self.given_up[trial.number] = reason
             return None
-        lease = Lease(self.holder, self._now(), old.seconds, deaths, old.starts + 1)
+        lease = Lease(self.holder, self._now(), old.seconds, deaths, old.starts + 1, epochs)
         return self._hold(trial._trial_id, trial.number, lease)
 
     def _is_free(self, trial: FrozenTrial) -> bool:
@@ -183,6 +189,12 @@ class Claims:
         """Return the trial to ask for settings and to report to."""
         self.study.optuna.sampler = self.study.sampler(claim.number)
         return Trial(self.study.optuna, claim.trial_id)
+
+
+def epochs_done(study: Study, number: int) -> int:
+    """Return the epochs that a trial's run has recorded."""
+    log = study.run_folder(number) / "training_log.csv"
+    return len(log.read_text().splitlines()) - 1 if log.exists() else 0
 
 
 def lease_of(trial: FrozenTrial) -> Lease | None:

@@ -3,12 +3,15 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.live import Live
+from sqlalchemy.exc import SQLAlchemyError
 
 from deconv.errors import ConfigError, InputError
 from tuning.config import LocalConfig, StudyConfig, load_profile, load_study_config
@@ -151,7 +154,9 @@ def _every(what: Callable[[], None]) -> Callable[[], None]:
     def call() -> None:
         nonlocal due
         if time.monotonic() >= due:
-            what()
+            # What is shown can wait for a database that restarts.
+            with suppress(StorageInternalError, SQLAlchemyError):
+                what()
             due = time.monotonic() + _EVERY
 
     return call

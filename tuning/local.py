@@ -12,10 +12,9 @@ from types import FrameType
 from deconv.errors import DeconvError
 from tuning.holder import process_name
 
-FINISHED, INTERRUPTED = 0, 75
-"""Exit codes: nothing is left for a worker; it was asked to leave (EX_TEMPFAIL)."""
-_REFUSED = 2
-_MAX_RESTARTS = 5  # of a worker that dies again and again
+FINISHED, REFUSED, INTERRUPTED = 0, 2, 75
+"""Exit codes of a worker: nothing is left, it cannot work, it was asked to leave (EX_TEMPFAIL)."""
+_MAX_RESTARTS = 8  # of workers that die again and again; each waits twice as long: four minutes
 _PAUSE = 0.1
 
 
@@ -46,21 +45,26 @@ def supervise(
     tag = process_name().split("/")
     name = f"{tag[0].partition(':')[0]}-{tag[1]}"
 
+    def log(index: int) -> Path:
+        return folder / "logs" / f"worker-{name}-{index}.log"
+
     def start(index: int) -> ForkServerProcess:
         from tuning.worker import main  # as late as possible: it loads torch
 
-        log = folder / "logs" / f"worker-{name}-{index}.log"
-        process = context.Process(
-            target=main, args=(str(folder), str(log), device, threads), daemon=True
-        )
+        arguments = (str(folder), str(log(index)), device, threads)
+        process = context.Process(target=main, args=arguments, daemon=True)
         process.start()
         return process
 
     restarts, code = 0, FINISHED
+    due: dict[int, float] = {}
     with _signals() as asked:
         working = {index: start(index) for index in range(processes)}
         told = False
-        while working:
+        while working or (due and not told):
+            for index in [i for i, when in due.items() if time.monotonic() >= when and not told]:
+                del due[index]
+                working[index] = start(index)
             if asked() and not told:
                 told = True
                 for process in working.values():
@@ -72,16 +76,25 @@ def supervise(
                 del working[index]
                 if process.exitcode == INTERRUPTED:
                     code = INTERRUPTED
-                elif process.exitcode == _REFUSED:
-                    raise DeconvError("a worker gave up", where=folder / "logs")
+                elif process.exitcode == REFUSED:
+                    raise DeconvError("a worker gave up", where=log(index), got=_end(log(index)))
                 elif process.exitcode != FINISHED and not told:
                     restarts += 1
                     if restarts > _MAX_RESTARTS * processes:
-                        raise DeconvError("workers keep dying", where=folder / "logs")
-                    working[index] = start(index)
+                        raise DeconvError(
+                            "workers keep dying", where=log(index), got=_end(log(index))
+                        )
+                    pause = 2.0 ** ((restarts - 1) // processes) - 1
+                    due[index] = time.monotonic() + pause
             tick()
             time.sleep(_PAUSE)
     return INTERRUPTED if told else code
+
+
+def _end(log: Path) -> str:
+    """Return the last line of a log."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return lines[-1] if lines else "nothing in its log"
 
 
 @contextmanager

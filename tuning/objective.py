@@ -132,7 +132,7 @@ def run_trial(
 
 def trial_folder(study: Study, number: int, config: RunConfig | None = None) -> RunFolder:
     """Return the folder of a trial's run, made with its configuration if it is new."""
-    path = study.folder / "runs" / f"{study.config.name}-{number:04d}"
+    path = study.run_folder(number)
     if config is not None and not (path / "config.yaml").exists():
         path.mkdir(exist_ok=True)
         write_text(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json")))

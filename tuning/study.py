@@ -119,6 +119,10 @@ class Study:
         ]
         return load_config(self.folder / BASE, overrides=[*overrides, *own])
 
+    def run_folder(self, number: int) -> Path:
+        """Return the folder of a trial's run."""
+        return self.folder / "runs" / f"{self.config.name}-{number:04d}"
+
     def trials(self) -> list[FrozenTrial]:
         """Return all trials as they are now."""
         return list(self.storage.get_all_trials(self.id, deepcopy=False))

@@ -22,8 +22,9 @@ from deconv.errors import DeconvError
 from experiments.console import quiet_libraries
 from experiments.prepare import pick_device
 from tuning.claims import REASON, Claim, Claims, LostError
-from tuning.local import FINISHED, INTERRUPTED
+from tuning.local import FINISHED, INTERRUPTED, REFUSED
 from tuning.objective import DataCache, Outcome, PrunedError, note, run_trial, trial_folder
+from tuning.storage import StorageError
 from tuning.study import Study
 
 _log = logging.getLogger("deconv.tuning")
@@ -54,10 +55,10 @@ class Leave:
         LeftError
             If so.
         """
-        if self.claim is not None and time.monotonic() > self.claim.until:
-            self.ask("the lease ran out")
         if self.reason is not None:
             raise LeftError(self.reason)
+        if self.claim is not None and time.monotonic() > self.claim.until:
+            raise LeftError("the lease ran out")  # of this trial; there may be others
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not when asked to leave."""
@@ -155,8 +156,8 @@ def _beating(claims: Claims, claim: Claim, leave: Leave, parent: int) -> Iterato
                 claims.renew(claim)
                 if claims.study.is_stopped:
                     leave.ask("the study is stopped")
-            except LostError as error:
-                leave.ask(str(error))
+            except LostError:
+                claim.until = 0.0
             except (StorageInternalError, SQLAlchemyError, OSError, DeconvError) as error:
                 _log.warning("no sign of life given: %s", error)  # the lease may run out
 
@@ -195,7 +196,10 @@ def main(folder: str, log: str, device: str, threads: int | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         code = work(Path(folder), device=device, threads=threads)
+    except StorageError as error:  # it may come back
+        _log.error("%s", error)
+        code = 1
     except DeconvError as error:
         _log.error("%s", error)
-        code = 2
+        code = REFUSED
     sys.exit(code)

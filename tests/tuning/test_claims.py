@@ -74,7 +74,19 @@ def test_silent_worker_loses_its_trial_once_then_the_trial_fails(study):
     assert workers[3].next().number == 1  # and trial 0 has failed on the way
     failed = study.trials()[0]
     assert failed.state == TrialState.FAIL
-    assert failed.user_attrs["reason"] == "its worker died 2 times, the last was elsewhere:1/2/1"
+    reason = "its worker died 2 times after epoch 0, last elsewhere:1/2/1"
+    assert failed.user_attrs["reason"] == reason
+
+
+def test_trial_that_advances_between_deaths_is_not_to_blame(study):
+    clock = Clock()
+    log = study.run_folder(0) / "training_log.csv"
+    log.parent.mkdir()
+    for n in range(4):
+        assert Claims(study, holder=f"elsewhere:1/{n}/1", now=clock).next().number == 0
+        log.write_text("epoch\n" + "".join(f"{epoch}\n" for epoch in range(1, n + 2)))
+        clock.now += LEASE + 1
+    assert lease_of(study.trials()[0]).deaths == 1
 
 
 def test_worker_that_died_here_is_known_at_once(study):

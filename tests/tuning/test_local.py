@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -14,15 +15,18 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from sqlalchemy import create_engine, text
 from studies import DECONV, free_port, runs_of
 
 from deconv.checkpoint import load_checkpoint
+from deconv.errors import DeconvError
 from experiments.config import load_config
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
 from tuning.claims import Claims, lease_of
 from tuning.holder import process_name
 from tuning.launch import find_study
+from tuning.local import supervise
 from tuning.objective import CURVE, DataCache, best_row, objective_values, trial_folder
 from tuning.parent import begin_parent, conclude_parent
 from tuning.study import Planned
@@ -238,6 +242,40 @@ def test_stopped_study_goes_on_and_a_trial_that_kills_its_workers_fails(begin):
     assert failed.data.tags["trial.state"] == "failed"
     assert failed.data.tags["trial.reason"].startswith("its worker died 2 times")
     assert complete.info.status == "FINISHED"
+
+
+def test_worker_survives_lost_connections_and_a_lost_lease(begin, postgres):
+    study = begin(storage=postgres, budget={"trials": 1}, set=["training.num_epochs=40"])
+    engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg2:"))
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+
+    def disturb():
+        for epoch in (2, 10):
+            wait_for(at_epoch(0, epoch))
+            with engine.connect() as connection:  # as when the database restarts
+                connection.execute(
+                    text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+                )
+        # As by a worker that took this one for dead.
+        (trial,) = study.trials()
+        lease = {**asdict(lease_of(trial)), "starts": 9, "holder": None}
+        study.storage.set_trial_user_attr(trial._trial_id, "lease", lease)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    assert work(study.folder, device="cpu", threads=1) == 0
+    thread.join()
+    engine.dispose()
+    (trial,) = study.trials()
+    assert trial.state == TrialState.COMPLETE
+    assert lease_of(trial).starts == 10  # it came back to it
+
+
+def test_worker_that_cannot_work_says_why(begin, place):
+    study = begin()
+    (study.folder / "base.yaml").write_text("model: {no_such: 1}")
+    with pytest.raises(DeconvError, match=r"a worker gave up.*unknown key model.no_such"):
+        supervise(study.folder, processes=1, threads=1, device="cpu")
 
 
 def test_dashboard_serves_the_study(begin):
