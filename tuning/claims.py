@@ -39,6 +39,8 @@ class Lease:
     starts: int = 1
     epochs: int = 0
     """Done when the last holder died."""
+    leaving: bool = False
+    """Whether the holder was asked to leave: if it is then killed, the trial is not to blame."""
 
 
 @dataclass
@@ -95,8 +97,8 @@ class Claims:
         silent = [t for t in running if self._may_be_dead(t)]
         return "wait" if silent else "done"
 
-    def renew(self, claim: Claim) -> None:
-        """Show a sign of life.
+    def renew(self, claim: Claim, *, leaving: bool = False) -> None:
+        """Show a sign of life, and whether this worker was asked to leave.
 
         Raises
         ------
@@ -106,7 +108,7 @@ class Claims:
         begin = time.monotonic()
         with self.study.mutex():
             self._require(claim)
-            self._write(claim.trial_id, self._aged(claim))
+            self._write(claim.trial_id, replace(self._aged(claim), leaving=leaving))
         claim.until = begin + self.study.config.lease_seconds
 
     def release(self, claim: Claim) -> None:
@@ -142,7 +144,7 @@ class Claims:
         """Claim a trial whose holder left or died; fail it if holders keep dying."""
         old = lease_of(trial) or Lease(None, 0.0, starts=0)
         deaths, epochs = old.deaths, old.epochs
-        if old.holder is not None:
+        if old.holder is not None and not old.leaving:
             epochs = epochs_done(self.study, trial.number)
             deaths = 1 if epochs > old.epochs else deaths + 1
         if deaths > _ALLOWED_DEATHS:

@@ -27,6 +27,7 @@ from tuning.objective import DataCache, Outcome, PrunedError, note, run_trial, t
 from tuning.storage import StorageError
 from tuning.study import Study
 
+_LOOK = 0.2  # seconds between two looks at whether the worker was asked to leave
 _log = logging.getLogger("deconv.tuning")
 
 
@@ -149,11 +150,16 @@ def _beating(claims: Claims, claim: Claim, leave: Leave, parent: int) -> Iterato
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(claims.study.config.lease_seconds / 4):
+        due, told = time.monotonic() + claims.study.config.lease_seconds / 4, False
+        while not over.wait(_LOOK):
+            asked = leave.reason is not None
+            if time.monotonic() < due and asked == told:
+                continue
+            due, told = time.monotonic() + claims.study.config.lease_seconds / 4, asked
             if os.getppid() != parent:
                 leave.ask("the process that started this one is gone")
             try:
-                claims.renew(claim)
+                claims.renew(claim, leaving=asked)
                 if claims.study.is_stopped:
                     leave.ask("the study is stopped")
             except LostError:

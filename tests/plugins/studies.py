@@ -142,9 +142,10 @@ def postgres(postgres_server, request):
 def free_port(n=1):
     """The first of so many neighbouring ports that nobody listens at.
 
-    Below those that systems give to connections, one of which may take a port any moment.
+    Below those that systems give to connections, one of which may take a port any moment; those
+    of processes that run side by side are far apart.
     """
-    for first in range(20000 + 10 * (os.getpid() % 900), 32000, 10):
+    for first in range(20000 + 10 * (os.getpid() * 37 % 900), 32000, 10):
         with ExitStack() as stack:
             try:
                 for port in range(first, first + n):

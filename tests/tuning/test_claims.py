@@ -89,6 +89,17 @@ def test_trial_that_advances_between_deaths_is_not_to_blame(study):
     assert lease_of(study.trials()[0]).deaths == 1
 
 
+def test_worker_killed_after_it_was_asked_to_leave_is_no_death(study):
+    clock = Clock()
+    for n in range(3):
+        worker = Claims(study, holder=f"elsewhere:1/{n}/1", now=clock)
+        claim = worker.next()
+        assert claim.number == 0
+        worker.renew(claim, leaving=True)
+        clock.now += LEASE + 1
+    assert lease_of(study.trials()[0]).deaths == 0
+
+
 def test_worker_that_died_here_is_known_at_once(study):
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     name = process_name(sleeper.pid)
