@@ -93,7 +93,7 @@ def test_study_of_one_worker_is_whole_in_mlflow(begin):
     trials = study.trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
     runs = runs_of(study)
-    assert set(runs) == {None, 0, 1, 2}
+    assert set(runs) == {None, 0, 1, 2, 3}
     parent = runs.pop(None)
     assert parent.info.status == "FINISHED"
     assert parent.data.params["sampler.kind"] == "tpe"
