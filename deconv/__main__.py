@@ -1,5 +1,7 @@
 """``python -m deconv`` is the command `deconv`; ``torchrun -m deconv`` starts it n times."""
 
+import sys
+
 from deconv.cli import main
 
-main()
+sys.exit(main())

@@ -15,6 +15,7 @@ from rich.table import Table
 from deconv.errors import DeconvError
 from deconv.metrics import HEADLINE
 from experiments.metric_names import interval_names, show, show_interval
+from experiments.names import BOOK
 from experiments.reading import find_run, open_store, quoted
 from experiments.store import tracking_errors
 
@@ -165,7 +166,8 @@ def _models(client: MlflowClient, run: Run) -> list[dict[str, Any]]:
 
 
 def _versions(client: MlflowClient, run: Run) -> list[dict[str, Any]]:
-    versions = client.search_model_versions(f"run_id = {quoted(run.info.run_id)}")
+    found = client.search_model_versions(f"run_id = {quoted(run.info.run_id)}")
+    versions = [v for v in found if v.name != BOOK]
     aliases = {
         name: client.get_registered_model(name).aliases for name in {v.name for v in versions}
     }

@@ -93,6 +93,8 @@ def promote(
         return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
                         None, False)  # fmt: skip
     version = register(client, run, bundle, {BUNDLE_HASH: bundle_hash(folder)})
+    if alias(client, PRODUCTION) == version:  # it is judged already
+        return Decision(run_id, verdicts, version, True)
     if not all(verdict.passed for verdict in verdicts):
         _note(client, version, policy, verdicts, why, qualified=False)
         return Decision(run_id, verdicts, version, False)
@@ -104,7 +106,7 @@ def promote(
         if not passed:
             return Decision(run_id, verdicts, version, False)
         replaced = None
-        if alias(client, PRODUCTION) != version:
+        if alias(client, PRODUCTION) != version:  # two promoted the same run
             verify(client, version)
             replaced = move_production(client, lease, version)
     return Decision(run_id, verdicts, version, True, replaced)

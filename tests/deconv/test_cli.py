@@ -14,7 +14,7 @@ def test_help_lists_the_commands_and_loads_no_framework():
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("simulate", "train", "promote", "predict", "ui", "demo"):
+    for command in ("simulate", "train", "tune", "promote", "predict", "ui", "demo"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -43,3 +43,14 @@ def test_user_errors_are_one_message_and_status_2(deconv, tmp_path):
     assert deconv("simulate", "--nonsense")[0] == 2
     assert deconv("nonsense")[0] == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_module_ends_with_the_status_of_its_command(tmp_path):
+    command = [sys.executable, "-m", "deconv", "simulate", "-o", str(tmp_path / "atlas.csv")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
+    code = (
+        "import runpy, sys, deconv.cli; sys.argv = ['deconv'];"
+        "deconv.cli.main = lambda: 75; runpy.run_module('deconv', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 75

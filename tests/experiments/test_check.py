@@ -218,10 +218,12 @@ def test_check_goes_on_after_a_file_that_cannot_be_used(model, patients, deconv,
     assert "mixture-3" in output
 
 
-def test_check_names_the_wrong_genome_build(model, patients, deconv):
-    status, output, _ = deconv("check", patients, "--model", model, "--build", "hg19")
-    assert status == 1
-    assert "another genome build" in " ".join(output.split())
+def test_check_names_the_wrong_genome_build(model, patients, deconv, tmp_path):
+    json_path = tmp_path / "check.json"
+    arguments = ("--model", model, "--build", "hg19", "--json", json_path)
+    assert deconv("check", patients, *arguments)[0] == 1
+    (finding,) = json.loads(json_path.read_text())["findings"]
+    assert "another genome build" in finding["reason"]
 
 
 def test_sheet_labels_what_is_checked(model, patients, deconv, tmp_path):

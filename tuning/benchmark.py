@@ -1,0 +1,217 @@
+"""`deconv benchmark tuning`: what studies cost, what pruning saves, what tuning gains."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from deconv.benchmarks.bootstrap import paired_differences
+from deconv.errors import DeconvError
+from deconv.files import write_text
+from deconv.simulate import simulate_atlas
+from experiments.provenance import machine_tags
+from tuning.claims import Claims, lease_of
+from tuning.config import StudyConfig
+from tuning.finish import begin_finals, compare_finals
+from tuning.local import supervise
+from tuning.objective import trial_folder
+from tuning.parent import begin_parent
+from tuning.status import best_trials
+from tuning.study import Study
+
+N_QUICK, N_WORKERS = 500, 16
+
+
+def benchmark_tuning(
+    path: Path,
+    *,
+    n_trials: int,
+    n_regions: int,
+    overrides: Sequence[str],
+    postgres: str | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure, and write the result as JSON after each part.
+
+    Parameters
+    ----------
+    n_trials
+        Of a study with pruning, and of one without.
+    n_regions
+        Of the synthetic panel; the run is ``demo``.
+    overrides
+        Settings of the run.
+    postgres
+        URL of an empty database, to measure it too.
+    """
+    result: dict[str, Any] = {"machine": machine_tags(), "trials": n_trials, "regions": n_regions}
+
+    def keep(name: str, found: dict[str, Any]) -> None:
+        result[name] = found
+        write_text(path, json.dumps(result, indent=1))
+        say(f"{name}: " + ", ".join(f"{k} {_short(v)}" for k, v in found.items()))
+
+    with _own_store() as folder:
+        for storage in ("journal", *([postgres] if postgres else [])):
+            kind = "journal" if storage == "journal" else "postgresql"
+            keep(f"storage_{kind}", storage_cost(folder, kind, storage))
+        data = folder / "atlas.h5ad"
+        simulate_atlas(data, n_regions=n_regions, n_donors=7, depth=240, seed=1)
+        studies = {}
+        for kind in ("none", "hyperband"):
+            studies[kind] = _search(folder, kind, data, n_trials, overrides)
+            keep(f"pruner_{kind}", _spent(studies[kind]))
+        keep("pruning", _saving(studies["none"], studies["hyperband"]))
+        spent = result["pruner_none"]
+        cost = result["storage_journal"]["seconds_per_trial"] + spent["tracking_seconds"]
+        keep("overhead", {"share_of_a_trial": cost / spent["seconds_per_trial"]})
+        finals = begin_finals(studies["hyperband"])
+        begin_parent(finals)
+        _work(finals)
+        compared = compare_finals(finals)
+        found = compared.winner.against_default["mae"]
+        keep("tuned", {
+            "verdict": compared.verdict(), "difference": found.value,
+            "low": found.low, "high": found.high,
+        })  # fmt: skip
+    return result
+
+
+def storage_cost(folder: Path, name: str, storage: str) -> dict[str, Any]:
+    """Let many workers claim and end trials that take no time."""
+    study = Study.begin(
+        StudyConfig(
+            name=f"quick-{name}", base="demo", storage=storage, directory=str(folder / "studies"),
+            sampler={"kind": "random"}, pruner={"kind": "none"}, budget={"trials": N_QUICK},
+        )
+    )  # fmt: skip
+    begin = time.perf_counter()
+    codes = run_quick_workers(study, N_WORKERS)
+    seconds = time.perf_counter() - begin
+    trials = study.trials()
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    return {
+        "trials": len(complete), "workers": N_WORKERS, "errors": sum(c != 0 for c in codes),
+        "twice": sum(lease is None or lease.starts != 1 for lease in map(lease_of, trials)),
+        "seconds_per_trial": seconds / max(len(trials), 1),
+    }  # fmt: skip
+
+
+def run_quick_workers(study: Study, n_workers: int) -> list[int | None]:
+    """Run workers whose trials take no time; return their exit codes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tuning.worker"])
+    workers = [
+        context.Process(target=quick_worker, args=(study.folder, n), daemon=True)
+        for n in range(n_workers)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return [worker.exitcode for worker in workers]
+
+
+def quick_worker(folder: Path, number: int) -> None:
+    """Claim, propose, renew and end trials until none is left."""
+    study = Study(folder)
+    claims = Claims(study, holder=f"elsewhere:1/{number}/1")
+    while True:
+        claim = claims.next()
+        if claim == "done":
+            return
+        if claim == "wait":
+            time.sleep(0.01)
+            continue
+        trial = claims.trial(claim)
+        value = trial.suggest_float("presence_weight", 0.1, 10, log=True)
+        claims.renew(claim)
+        claims.finish(claim, TrialState.COMPLETE, [value], {"worker": number})
+
+
+def _search(folder: Path, pruner: str, data: Path, n: int, overrides: Sequence[str]) -> Study:
+    study = Study.begin(
+        StudyConfig.model_validate({
+            "name": f"demo-{pruner}", "base": "demo", "data": str(data),
+            "set": list(overrides), "directory": str(folder / "studies"),
+            "pruner": {"kind": pruner}, "budget": {"trials": n},
+        })
+    )  # fmt: skip
+    begin_parent(study)
+    _work(study)
+    return study
+
+
+def _work(study: Study) -> None:
+    n = max((os.cpu_count() or 2) // 2, 1)
+    code = supervise(study.folder, processes=n, threads=None, device="auto")
+    if code or not study.is_finished():
+        raise DeconvError("the study did not end", where=study.folder)
+
+
+def _spent(study: Study) -> dict[str, Any]:
+    trials = study.trials()
+    done = [t for t in trials if t.state == TrialState.COMPLETE]
+    return {
+        "epochs": sum(max(t.intermediate_values, default=0) for t in trials),
+        "complete": len(done),
+        "pruned": sum(t.state == TrialState.PRUNED for t in trials),
+        "best": best_trials(study)[0].values[0],
+        "seconds_per_trial": float(np.mean([t.user_attrs["last_seconds"] for t in done])),
+        "tracking_seconds": float(np.mean([t.user_attrs["tracking_seconds"] for t in done])),
+    }
+
+
+def _saving(full: Study, pruned: Study) -> dict[str, Any]:
+    """Return the share of epochs saved, and the best of both on the same test mixtures."""
+    epochs = [_spent(study)["epochs"] for study in (full, pruned)]
+    answers = [_answers(study, best_trials(study)[0]) for study in (pruned, full)]
+    (ours, call, true), (theirs, their_call, _) = answers
+    found = paired_differences((ours, call), (theirs, their_call), true, seed=0)["mae"]
+    return {
+        "epochs_saved": 1 - epochs[1] / epochs[0], "difference": found.value,
+        "low": found.low, "high": found.high, "same_best": found.low <= 0 <= found.high,
+    }  # fmt: skip
+
+
+def _answers(study: Study, trial: FrozenTrial) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    stats = pd.read_csv(trial_folder(study, trial.number).path / "summary_stats.csv")
+    n_tissues = stats["tissue"].nunique()
+    columns = (
+        stats["predicted_proportion"], stats["call"] == "detected", stats["true_proportion"]
+    )  # fmt: skip
+    predicted, call, true = (c.to_numpy().reshape(-1, n_tissues) for c in columns)
+    return predicted, call, true
+
+
+@contextmanager
+def _own_store() -> Iterator[Path]:
+    """Work in a folder with a tracking store of its own; workers find it by the variable."""
+    name = "MLFLOW_TRACKING_URI"
+    before = os.environ.get(name)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        os.environ[name] = f"sqlite:///{folder}/mlflow.db"
+        here = Path.cwd()
+        os.chdir(folder)  # MLflow's default place of artifacts is ./mlruns
+        try:
+            yield folder
+        finally:
+            os.chdir(here)
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
