@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ from experiments.run import BEST, run_training
 from experiments.rundir import RunFolder
 from tuning.config import ObjectiveConfig
 from tuning.space import suggest, threshold_distribution, thresholds
+from tuning.storage import patiently
 from tuning.study import Study
 
 CURVE = "threshold_curve.csv"
@@ -102,8 +104,8 @@ def run_trial(
             return
         if epoch not in reported:
             (value,) = objective_values(_plain(metrics, "val/"), study.config.objective)
-            trial.report(value, epoch)
-        if epoch < config.training.num_epochs and trial.should_prune():
+            patiently(partial(trial.report, value, epoch))
+        if epoch < config.training.num_epochs and patiently(trial.should_prune):
             raise PrunedError(f"pruned after epoch {epoch}")
 
     result = run_training(prepared, folder, report=report, advance=lambda steps: check())
@@ -113,8 +115,15 @@ def run_trial(
     metrics["train/presence_accuracy"] = result.metrics["best/train/presence_accuracy"]
     threshold = best["threshold"]
     if not planned:
-        study.storage.set_trial_param(
-            trial._trial_id, "threshold", threshold, threshold_distribution(study.config.space)
+        distribution = threshold_distribution(study.config.space)
+        patiently(
+            partial(
+                study.storage.set_trial_param,
+                trial._trial_id,
+                "threshold",
+                threshold,
+                distribution,
+            )
         )
     values = objective_values(_plain(metrics, "val/"), study.config.objective)
     found = {f"trial/{k}": v for k, v in best.items()} | {

@@ -1,11 +1,13 @@
 """Where a study is kept, safe for many workers, and the lock that makes their claims atomic."""
 
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import Engine, create_engine, make_url, text
@@ -14,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from deconv.errors import DeconvError
 
 JOURNAL = "journal.log"
+Answer = TypeVar("Answer")
 
 
 class StorageError(DeconvError):
@@ -55,6 +58,24 @@ class PostgresMutex:
         with self._engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key})
             yield
+
+
+def patiently(call: Callable[[], Answer], seconds: float = 60.0) -> Answer:
+    """Ask a storage again while it is away, for instance because its database restarts.
+
+    Raises
+    ------
+    StorageInternalError, SQLAlchemyError
+        If it is away for so long.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except (StorageInternalError, SQLAlchemyError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def open_storage(storage: str, folder: Path, study: str) -> tuple[BaseStorage, Mutex]:
