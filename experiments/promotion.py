@@ -92,23 +92,20 @@ def promote(
     if dry_run:
         return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
                         None, False)  # fmt: skip
-    version = register(client, run, bundle, {BUNDLE_HASH: bundle_hash(folder)})
-    if alias(client, PRODUCTION) == version:  # it is judged already
-        return Decision(run_id, verdicts, version, True)
-    if not all(verdict.passed for verdict in verdicts):
-        _note(client, version, policy, verdicts, why, qualified=False)
-        return Decision(run_id, verdicts, version, False)
-    with held(client, BOOK, run_id=run_id, why=why or f"promote version {version}") as lease:
+    with held(client, BOOK, run_id=run_id, why=why or f"promote run {run_id}") as lease:
         finish_interrupted(client, lease)
-        verdicts += _compare(client, run, examined, policy, benchmark)
+        version = register(client, run, bundle, {BUNDLE_HASH: bundle_hash(folder)})
+        if alias(client, PRODUCTION) == version:  # it is judged already
+            return Decision(run_id, verdicts, version, True)
         passed = all(verdict.passed for verdict in verdicts)
+        if passed:
+            verdicts += _compare(client, run, examined, policy, benchmark)
+            passed = all(verdict.passed for verdict in verdicts)
         _note(client, version, policy, verdicts, why, qualified=passed)
         if not passed:
             return Decision(run_id, verdicts, version, False)
-        replaced = None
-        if alias(client, PRODUCTION) != version:  # two promoted the same run
-            verify(client, version)
-            replaced = move_production(client, lease, version)
+        verify(client, version)
+        replaced = move_production(client, lease, version)
     return Decision(run_id, verdicts, version, True, replaced)
 
 

@@ -5,7 +5,6 @@ Slow: ``pytest -m slow -s tests/benchmarks/test_many_runs.py`` prints the table.
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import psycopg2
 import pytest
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 from experiments.comparison import CURVES, compare_runs, read_curves
 from experiments.config import load_config
@@ -41,9 +41,7 @@ def database():
     # Not below pytest's folders: user postgres may not enter them.
     folder = Path(tempfile.mkdtemp(prefix="deconv-many-"))
     folder.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ, "PG_LAB": str(folder / "data"), "PG_LAB_PORT": str(port),
         "PG_LAB_PASSWORD": "secret",

@@ -12,7 +12,8 @@ import pytest
 import torch
 import yaml
 from optuna.trial import TrialState
-from studies import DECONV, TINY, TOOLS, free_port, runs_of
+from ports import free_port
+from studies import DECONV, TINY, TOOLS, runs_of
 
 from deconv.checkpoint import load_checkpoint
 from experiments.launch import train_and_report

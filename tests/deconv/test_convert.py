@@ -198,8 +198,9 @@ def test_command_says_what_is_wrong(deconv, tmp_path, monkeypatch, options, mess
 def test_killed_half_way_leaves_no_half_file(tmp_path, how):
     rng = np.random.default_rng(0)
     index = np.sort(rng.integers(1, 1_000_000, 300_000)).tolist()
-    for name in "abcd":  # some seconds of work
-        (tmp_path / f"{name}.pat").write_text("".join(f"chr1\t{i}\tCCTT\t1\n" for i in index))
+    lines = "".join(f"chr1\t{i}\tCCTT\t1\n" for i in index)
+    for name in "abcdefghijklmnop":  # some seconds of work
+        (tmp_path / f"{name}.pat").write_text(lines)
     blocks = [f"chr1\t{100 * i}\t{100 * i + 50}\t{20 * i}\t{20 * i + 9}" for i in range(1, 40_000)]
     (tmp_path / "r.bed").write_text("\n".join(blocks))
     out = tmp_path / "out"

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -14,6 +13,7 @@ import mlflow
 import pytest
 import sqlalchemy
 from light_run import Server, light_run, runs_in
+from ports import free_port
 
 from experiments.sync import sync_folder
 
@@ -35,9 +35,7 @@ def postgres():
         pytest.skip("PostgreSQL is not installed")
     folder = Path(mkdtemp(prefix="deconv-pg-"))  # pytest's folders are closed to its user
     folder.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     lab = {"PG_LAB": str(folder / "pg"), "PG_LAB_PORT": str(port), "PG_LAB_PASSWORD": "secret"}
     environment = {**os.environ, **lab}
     try:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 from experiments.launch import train_and_report
 from experiments.promotion import promote
@@ -46,9 +46,7 @@ def start_ui():
     processes = []
 
     def start(folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         log = (folder / "ui.log").open("w")
         processes.append(
             subprocess.Popen(

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 from experiments.lineage import run_line
 from experiments.replay import SPOOL_TAG, dataset_data
@@ -119,9 +119,7 @@ class Server:
     def __init__(self, folder, backend, *options, environment=None):
         self._folder, self._backend, self._options = folder, backend, options
         self._environment = environment or {}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.uri = f"http://127.0.0.1:{self._port}"
         self._process = None
 

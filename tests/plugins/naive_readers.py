@@ -377,12 +377,13 @@ def naive_regions(content):
     """Return names and CpG indices (None where there are none) of a region file."""
     lines = content.rstrip(b"\r\n").split(b"\n")
     comments = (b"#", b"track", b"browser")
-    while lines and lines[0].startswith(comments):
-        if [c.lower() for c in lines[0].removeprefix(b"#").split(b"\t")[:3]] in (
-            [b"chr", b"start", b"end"], [b"chrom", b"start", b"end"]
-        ):  # fmt: skip
-            break
-        lines.pop(0)
+    n_comments = next((i for i, line in enumerate(lines) if not line.startswith(comments)), 0)
+    last = lines[max(n_comments - 1, 0)].removeprefix(b"#")
+    if [c.lower() for c in last.split(b"\t")[:3]] in (
+        [b"chr", b"start", b"end"], [b"chrom", b"start", b"end"]
+    ):  # fmt: skip
+        n_comments -= 1
+    lines = lines[max(n_comments, 0) :]
     first = lines[0].decode("utf-8-sig").removeprefix("#").rstrip("\r").split("\t")
     plain = [name.strip().lower() for name in first]
     if plain[1:3] == ["start", "end"]:

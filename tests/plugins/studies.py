@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -13,6 +11,7 @@ import mlflow
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 from tuning.config import StudyConfig
 from tuning.study import Study
@@ -137,23 +136,6 @@ def postgres(postgres_server, request):
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return f"{postgres_server}/{name}"
-
-
-def free_port(n=1):
-    """The first of so many neighbouring ports that nobody listens at.
-
-    Below those that systems give to connections, one of which may take a port any moment; those
-    of processes that run side by side are far apart.
-    """
-    for first in range(20000 + 10 * (os.getpid() * 37 % 900), 32000, 10):
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + n):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise RuntimeError("no free port")
 
 
 def runs_of(study):

@@ -15,8 +15,9 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from ports import free_port
 from sqlalchemy import create_engine, text
-from studies import DECONV, free_port, runs_of
+from studies import DECONV, runs_of
 
 from deconv.checkpoint import load_checkpoint
 from deconv.errors import DeconvError

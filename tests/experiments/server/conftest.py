@@ -13,6 +13,7 @@ import boto3
 import psycopg2
 import pytest
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 TOOLS = Path(__file__).parents[2] / "tools" / "postgres"
 DATABASE_PASSWORD = "r@nd:om/%25 pass"  # signs that a URL, an .ini and a shell each mistake
@@ -25,12 +26,6 @@ SECRETS = {
     "AWS_ACCESS_KEY_ID": S3_KEYS[0],
     "AWS_SECRET_ACCESS_KEY": S3_KEYS[1],
 }
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def answers(port):

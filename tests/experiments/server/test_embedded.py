@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 import requests
 from mlflow.entities import LoggedModelStatus
 from mlflow.tracking import MlflowClient
+from ports import free_port
 
 from experiments.server.process import MARK, Started, end, locked
 from experiments.server.settings import load_settings
@@ -25,9 +25,7 @@ DECONV = Path(sys.executable).with_name("deconv")
 
 @pytest.fixture
 def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture
