@@ -79,3 +79,15 @@ def require_file(path: Path) -> None:
         raise InputError("not a file", where=path)
     if not path.stat().st_size:
         raise InputError("the file is empty", where=path)
+
+
+def require_page_name(path: Path) -> None:
+    """Refuse a name that is not of an .html file, before the work is done.
+
+    Raises
+    ------
+    InputError
+        If it has another suffix, or is a folder.
+    """
+    if path.suffix != ".html" or path.is_dir():
+        raise InputError("not the name of a page", where=path, expected="a file .html")

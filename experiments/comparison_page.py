@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from deconv.benchmarks.bootstrap import BOOTSTRAPPED, Difference
-from deconv.errors import InputError
 from deconv.files import write_text
 from deconv.metrics import HEADLINE
 from experiments.comparison import CURVES, Comparison, Curve
@@ -37,18 +36,6 @@ PAIRED_NOTE = (
     "(paired bootstrap over samples). p: two-sided, adjusted for the number of runs (Holm). "
     "A tissue counts as present from 1 %."
 )
-
-
-def check_page(path: Path) -> None:
-    """Refuse a name that is not of an .html file.
-
-    Raises
-    ------
-    InputError
-        If it has another suffix, or is a folder.
-    """
-    if path.suffix != ".html" or path.is_dir():
-        raise InputError("not the name of a page", where=path, expected="a file .html")
 
 
 def comparison_tables(found: Comparison) -> RenderableType:

@@ -9,13 +9,11 @@ became of it.
 """
 
 import getpass
-import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event, Thread
 
 from mlflow.entities.model_registry import ModelVersion
@@ -23,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import DeconvError
+from experiments.holder import is_gone, process_name
 
 SECONDS = 120.0
 """How long a ticket lasts without renewal; clocks may differ by much less than this."""
@@ -115,7 +114,7 @@ def _draw(client: MlflowClient, book: str, run_id: str, why: str) -> str:
     tags = {
         _STATE: "open",
         _EXPIRES: str(_milliseconds() + int(1000 * SECONDS)),
-        _PROCESS: _process(os.getpid()),
+        _PROCESS: process_name(),
         "who": f"{getpass.getuser()}@{socket.gethostname()}",
         "why": why,
     }
@@ -160,32 +159,8 @@ def open_tickets(client: MlflowClient, book: str) -> list[ModelVersion]:
     """Return the tickets whose holders are at work or wait, as far as one can know."""
     now = _milliseconds()
     found = client.search_model_versions(f"name = '{book}' and tags.{_STATE} = 'open'")
-    return [t for t in found if int(t.tags.get(_EXPIRES, "0")) > now and not _is_dead(t)]
-
-
-def _is_dead(ticket: ModelVersion) -> bool:
-    """Whether the ticket's process was one of this machine and is no more."""
-    process = ticket.tags.get(_PROCESS, "")
-    host, _, rest = process.partition("/")
-    if host != _host() or not rest:
-        return False
-    return _process(int(rest.split("/")[0])) != process
-
-
-def _process(number: int) -> str:
-    """Return machine, number and start of a process; without a start if it is not running."""
-    try:
-        # The name in parentheses may hold spaces; the start is the 20th word after it.
-        status = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return f"{_host()}/{number}"
-    return f"{_host()}/{number}/{status[19]}"
-
-
-def _host() -> str:
-    """Return what tells this machine, as booted now, from others."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text().strip() if boot.exists() else socket.gethostname()
+    current = [t for t in found if int(t.tags.get(_EXPIRES, "0")) > now]
+    return [t for t in current if not is_gone(t.tags.get(_PROCESS, ""))]
 
 
 def _milliseconds() -> int:

@@ -11,8 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from deconv import report_tables
-from deconv.errors import InputError
-from deconv.files import write_text
+from deconv.files import require_page_name, write_text
 from deconv.interactive import evaluation_figures
 from experiments.report import MODEL, Evaluation
 
@@ -65,7 +64,7 @@ def write_report(evaluation: Evaluation, output: Path) -> list[Path]:
     InputError
         If ``output`` is not an .html file's name.
     """
-    check_output(output)
+    require_page_name(output)
     tables = _tables(evaluation)
     stats = evaluation.results[MODEL]
     contents = {
@@ -79,18 +78,6 @@ def write_report(evaluation: Evaluation, output: Path) -> list[Path]:
     for path, text in contents.items():
         write_text(path, text)
     return list(contents)
-
-
-def check_output(output: Path) -> None:
-    """Refuse a name that is not of an .html file, before the work is done.
-
-    Raises
-    ------
-    InputError
-        If it has another suffix, or is a folder.
-    """
-    if output.suffix != ".html" or output.is_dir():
-        raise InputError("not the name of a page", where=output, expected="a file .html")
 
 
 def _tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:

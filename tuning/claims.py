@@ -14,7 +14,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from deconv.errors import DeconvError
-from tuning.holder import is_gone, process_name
+from experiments.holder import is_gone, process_name
 from tuning.study import Study
 
 LEASE, REASON = "lease", "reason"

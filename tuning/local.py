@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from deconv.errors import DeconvError
-from tuning.holder import process_name
+from experiments.holder import process_name
 
 FINISHED, REFUSED, INTERRUPTED = 0, 2, 75
 """Exit codes of a worker: nothing is left, it cannot work, it was asked to leave (EX_TEMPFAIL)."""

@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from experiments.holder import is_gone
 from tuning.claims import REASON, lease_of
-from tuning.holder import is_gone
 from tuning.study import FINISHED, Study
 
 

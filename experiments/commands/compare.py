@@ -18,13 +18,14 @@ def compare(runs: tuple[str, ...], page: Path | None) -> None:
     """
     from rich.console import Console
 
+    from deconv.files import require_page_name
     from experiments.comparison import compare_runs, read_curves
-    from experiments.comparison_page import check_page, comparison_tables, write_page
+    from experiments.comparison_page import comparison_tables, write_page
     from experiments.console import quiet_libraries
 
     quiet_libraries()
     if page is not None:
-        check_page(page)
+        require_page_name(page)
     found = compare_runs(runs)
     Console(highlight=False).print(comparison_tables(found))
     if page is not None:

@@ -26,13 +26,14 @@ def evaluate(
     of its held-out donors, beside the baselines.
     """
     from deconv.errors import ConfigError
+    from deconv.files import require_page_name
     from experiments.console import quiet_libraries
     from experiments.prepare import pick_device
     from experiments.report import evaluate_model, evaluate_run_folder
-    from experiments.report_page import check_output, write_report
+    from experiments.report_page import write_report
 
     quiet_libraries()
-    check_output(output)
+    require_page_name(output)
     if run is not None and model is None and data is None:
         evaluation = evaluate_run_folder(run, pick_device(device))
     elif run is None and model is not None and data is not None:

@@ -1,12 +1,12 @@
 """`deconv check`, `predict` and `atlas` on real and simulated files, and their pages."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from browsers import open_page
 
 from deconv.atlas import build_atlas
 from deconv.bundle import Bundle, write_bundle
@@ -19,9 +19,6 @@ from deconv.splits import split_by_donor
 from deconv.store import write_h5ad
 from deconv.stored import read_h5ad
 
-BROWSER_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-]  # fmt: skip
 SMOOTH_MUSCLE = "not assessable: Smooth-Musc (2 of 25 informative regions observed)"
 
 
@@ -65,16 +62,8 @@ def patients(tmp_path, engine):
 
 @pytest.fixture
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as api:
-        chromium = api.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
-        page = chromium.new_page(viewport={"width": 1200, "height": 1000})
-        page.set_default_timeout(60_000)
+    with open_page(1200) as page:
         yield page
-        chromium.close()
 
 
 @pytest.fixture

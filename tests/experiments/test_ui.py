@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from browsers import open_page
 from mlflow.tracking import MlflowClient
 from ports import free_port
 
@@ -19,9 +19,6 @@ from experiments.launch import train_and_report
 from experiments.promotion import promote
 
 DECONV = str(Path(sys.executable).with_name("deconv"))
-BROWSER_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-]  # fmt: skip
 
 LINE_OF_THREE_POINTS = """() => [...document.querySelectorAll('.js-plotly-plot path.js-line')]
     .some(line => (line.getAttribute('d').match(/[LHVC]/g) || []).length >= 2)"""
@@ -29,16 +26,8 @@ LINE_OF_THREE_POINTS = """() => [...document.querySelectorAll('.js-plotly-plot p
 
 @pytest.fixture
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as api:
-        chromium = api.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
-        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(60_000)
+    with open_page(1400) as page:
         yield page
-        chromium.close()
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from studies import DECONV, runs_of
 from deconv.checkpoint import load_checkpoint
 from deconv.errors import DeconvError
 from experiments.config import load_config
+from experiments.holder import process_name
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
 from tuning.claims import Claims, lease_of
-from tuning.holder import process_name
 from tuning.launch import find_study
 from tuning.local import supervise
 from tuning.objective import CURVE, DataCache, best_row, objective_values, trial_folder

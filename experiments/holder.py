@@ -1,4 +1,4 @@
-"""Who holds a trial: a process, by a name that tells whether it still runs."""
+"""Who holds a trial or a lease: a process, by a name that tells whether it still runs."""
 
 import os
 import socket
