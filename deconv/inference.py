@@ -16,10 +16,12 @@ from deconv.certainty import Answer, answer, error_ratio
 from deconv.counts import RegionCounts
 from deconv.metrics import PRESENT_FROM
 from deconv.model import Output, TwoStageNetwork, join_outputs
+from deconv.protocol import on_atlas_scale
 from deconv.unexplained import SMALLEST_UNKNOWN, set_apart
 
 BATCH_SIZE = 256
-Counted = tuple[Tensor, Tensor]  # methylated, coverage of a batch
+Counted = tuple[Tensor, Tensor]
+"""Methylated observations on the atlas' scale, see `deconv.protocol`, and coverage of a batch."""
 Parts = TypeVar("Parts", Output, Answer)
 
 
@@ -51,10 +53,13 @@ def _outputs(
     network.eval()
     for first in range(0, len(counts), BATCH_SIZE):
         rows = slice(first, first + BATCH_SIZE)
-        counted = (_on(device, counts.methylated[rows]), _on(device, counts.coverage[rows]))
+        coverage = _on(device, counts.coverage[rows])
         with torch.inference_mode():
-            output = network(*counted)
-        yield counted, output
+            methylated = on_atlas_scale(
+                network.estimator, _on(device, counts.methylated[rows]), coverage
+            )
+            output = network(methylated, coverage)
+        yield (methylated, coverage), output
     network.train(was_training)
 
 

@@ -22,7 +22,7 @@ from deconv.posterior import refit_called
 _SET_ASIDE = 3.0
 """Standard deviations from which on a region is set aside; 0.3 % of those that fit are."""
 _ROUNDS = 4
-SMALLEST_UNKNOWN = 0.1
+SMALLEST_UNKNOWN = 0.125
 """Share from which a misfit is taken to be a tissue's, not that of another batch or protocol."""
 
 

@@ -36,6 +36,9 @@ class Scenario:
         Share of the regions without coverage, others in each sample.
     batch_shift
         Whether the donors are from another laboratory, see `shifted_batch`.
+    gained, lost
+        Share of unmethylated and of methylated observations that conversion turns into the
+        other.
     lacks_tissue
         Whether the methods' atlas lacks a tissue that is a fifth of every other sample.
     n_times
@@ -47,6 +50,8 @@ class Scenario:
     depth: float = 5.0
     unseen: float = 0.0
     batch_shift: bool = False
+    gained: float = 0.0
+    lost: float = 0.0
     lacks_tissue: bool = False
     n_times: int = 1
 
@@ -65,6 +70,7 @@ SCENARIOS = (
     Scenario(name="unseen_50", design="several", unseen=0.5),
     Scenario(name="missing_tissue", design="several", depth=10, lacks_tissue=True),
     Scenario(name="shifted_batch", design="several", batch_shift=True),
+    Scenario(name="other_conversion", design="several", gained=0.01, lost=0.03),
 )
 QUICK = ("several", "cfdna", "unseen_50", "missing_tissue")
 
@@ -102,7 +108,8 @@ def draw_scenario(
     if scenario.batch_shift:
         pure = shifted_batch(pure, BATCH_SHIFT, seed=seed)
     if not scenario.lacks_tissue:
-        return _draw(pure, atlas, scenario, scenario.design, scenario.depth, n, seed)
+        drawn = _draw(pure, atlas, scenario, scenario.design, scenario.depth, n, seed)
+        return misconverted(drawn, scenario.gained, scenario.lost, seed=seed)
     kept = np.flatnonzero(pure.samples["tissue"] != lacking)
     known = without_tissue(atlas, lacking)
     half = n // 2
@@ -133,6 +140,16 @@ def shifted_batch(pure: RegionCounts, sigma: float, *, seed: int) -> RegionCount
     beta = (pure.methylated + 0.5) / (coverage + 1)
     methylated = np.rint(expit(logit(beta) + shift) * coverage).astype(pure.methylated.dtype)
     return replace(pure, methylated=methylated)
+
+
+def misconverted(counts: RegionCounts, gained: float, lost: float, *, seed: int) -> RegionCounts:
+    """Return samples as if conversion had failed, and gone too far, that often."""
+    if not gained and not lost:
+        return counts
+    rng = np.random.default_rng(seed)
+    turned = rng.binomial(counts.coverage - counts.methylated, gained)
+    kept = counts.methylated - rng.binomial(counts.methylated, lost)
+    return replace(counts, methylated=(kept + turned).astype(counts.methylated.dtype))
 
 
 def without_tissue(atlas: Atlas, tissue: str) -> Atlas:

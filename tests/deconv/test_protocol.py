@@ -1,0 +1,87 @@
+"""What a laboratory's protocol adds to samples is told from their tissues, and taken out."""
+
+import numpy as np
+import pytest
+import torch
+
+from deconv.atlas import build_atlas
+from deconv.benchmarks.scenarios import misconverted
+from deconv.estimator import AtlasEstimator
+from deconv.evaluate import draw_mixtures, score
+from deconv.mixtures import MixingEngine, MixtureConfig
+from deconv.model import ModelConfig, TwoStageNetwork
+from deconv.predictor import NetworkMethod
+from deconv.protocol import on_atlas_scale
+from deconv.simulate import simulate_atlas
+from deconv.splits import split_by_donor
+from deconv.stored import read_h5ad
+
+CONFIG = MixtureConfig(designs={"several": 1.0}, depth=(10, 20))
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """Donors at enough regions to tell a protocol from tissues."""
+    path = tmp_path_factory.mktemp("protocol") / "atlas.h5ad"
+    simulate_atlas(path, n_regions=6000, n_donors=5, depth=200, seed=3)
+    return split_by_donor(read_h5ad(path), n_validation=1, n_test=1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def atlas(split):
+    return build_atlas(split.train)
+
+
+@pytest.fixture(scope="module")
+def estimator(atlas):
+    return AtlasEstimator(atlas, read_effect=CONFIG.read_effect)
+
+
+@pytest.fixture(scope="module")
+def mixtures(atlas, split):
+    return draw_mixtures(MixingEngine(split.test, atlas, CONFIG, seed=3, in_atlas=False), 60)
+
+
+def corrected(estimator, counts):
+    """Return what the correction makes of the methylated counts."""
+    tensors = [
+        torch.from_numpy(a.astype(np.float32)) for a in (counts.methylated, counts.coverage)
+    ]
+    return on_atlas_scale(estimator, *tensors).numpy()
+
+
+def test_samples_of_the_atlas_own_protocol_are_left_as_they_are(estimator, mixtures):
+    untouched = (corrected(estimator, mixtures) == mixtures.methylated).all(axis=1)
+    assert untouched.mean() > 0.85
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0.04, 0), (0, 0.04), (0.05, 0.05)])
+def test_counts_come_back_to_the_atlas_scale(estimator, mixtures, gained, lost):
+    other = misconverted(mixtures, gained, lost, seed=0)
+    before = (other.methylated - mixtures.methylated).mean(axis=0)
+    after = (corrected(estimator, other) - mixtures.methylated).mean(axis=0)
+    assert np.abs(after).mean() < 0.5 * np.abs(before).mean()
+
+
+def test_network_finds_the_same_tissues_by_another_protocol(atlas, mixtures):
+    config = ModelConfig(hidden_size=32, intermediate_size=32)
+    network = TwoStageNetwork(config, atlas, read_effect=CONFIG.read_effect)
+    other = misconverted(mixtures, 0.01, 0.03, seed=0)
+    own = score(NetworkMethod(network, atlas).predict(mixtures), mixtures)
+    moved = score(NetworkMethod(network, atlas).predict(other), other)
+    assert own["presence_f1"] > 0.97
+    assert moved["presence_f1"] > own["presence_f1"] - 0.05
+    assert moved["mae"] < 2 * own["mae"]
+
+
+def test_regions_without_coverage_stay_without_counts(estimator, mixtures):
+    other = misconverted(mixtures, 0, 0.1, seed=0)
+    empty = other.coverage == 0
+    assert empty.any()
+    assert not corrected(estimator, other)[empty].any()
+
+
+def test_answer_to_a_sample_does_not_depend_on_its_company(estimator, mixtures):
+    other = misconverted(mixtures, 0, 0.04, seed=0)
+    alone = corrected(estimator, other.take(range(1)))
+    np.testing.assert_allclose(alone[0], corrected(estimator, other)[0], rtol=0, atol=1e-3)
