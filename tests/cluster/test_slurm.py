@@ -18,9 +18,9 @@ from studies import DECONV, TINY, TOOLS, runs_of
 from deconv.checkpoint import load_checkpoint
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
-from tuning.claims import lease_of
 from tuning.launch import find_study
-from tuning.objective import trial_folder
+from tuning.lease import lease_of
+from tuning.trial_record import trial_folder
 
 LAB_TOOLS = TOOLS / "slurm"
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged")

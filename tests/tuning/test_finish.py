@@ -11,10 +11,11 @@ from studies import runs_of
 from deconv.benchmarks.bootstrap import Difference
 from deconv.errors import ConfigError
 from tuning.claims import Claims
-from tuning.finish import Final, Finals, begin_finals, chosen, compare_finals
-from tuning.objective import trial_folder
+from tuning.finals import Final, Finals, compare_finals
+from tuning.finish import begin_finals, chosen
 from tuning.parent import begin_parent
 from tuning.status import knee
+from tuning.trial_record import trial_folder
 from tuning.worker import work
 
 

@@ -81,7 +81,7 @@ def watch(study: str) -> None:
     from rich.console import Console
 
     from tuning.launch import find_study, quiet_optuna
-    from tuning.launch import watch as watch_study
+    from tuning.watching import watch as watch_study
 
     quiet_optuna()
     watch_study(find_study(study), Console())
@@ -106,8 +106,9 @@ def stop(study: str) -> None:
 @click.option("--gpu-hours", type=float)
 def extend(study: str, trials: int | None, hours: float | None, gpu_hours: float | None) -> None:
     """Change what a study may spend; workers that run see it, deconv tune STUDY starts more."""
-    from tuning.config import BudgetConfig, validated
+    from tuning.config import BudgetConfig
     from tuning.launch import find_study, quiet_optuna
+    from tuning.reading import validated
 
     quiet_optuna()
     found = find_study(study)
@@ -167,7 +168,8 @@ def finish(context: click.Context, study: str, promote: bool) -> None:
 
     from experiments.commands.promote import promote as promote_run
     from experiments.console import quiet_libraries
-    from tuning.finish import begin_finals, compare_finals, finals_table, report_finals
+    from tuning.finals import compare_finals, finals_table, report_finals
+    from tuning.finish import begin_finals
     from tuning.launch import find_study, launch, quiet_optuna
 
     quiet_libraries()
