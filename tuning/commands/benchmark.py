@@ -12,7 +12,7 @@ __all__ = ["benchmark"]
 @benchmark.command()
 @click.option("--json", "path", required=True, type=click.Path(path_type=Path), help="Result.")
 @click.option("--trials", default=40, show_default=True, help="With pruning, and without.")
-@click.option("--regions", default=2000, show_default=True, help="Of the synthetic panel.")
+@click.option("--regions", default=8000, show_default=True, help="Of the synthetic panel.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Of the demo's run.")
 @click.option("--processes", default=1, show_default=True, help="Workers, which share the cores.")
 @click.option("--postgres", metavar="URL", help="An empty database, to measure it too.")
