@@ -50,6 +50,11 @@ class Finals:
         tuned = [f for f in self.finals if f.label != DEFAULT]
         return min(tuned, key=lambda f: f.validation)
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the test shows that the default is better than the winner."""
+        return self.winner.against_default["mae"].low > 0
+
     def verdict(self) -> str:
         """Return in words whether tuning has helped."""
         found = self.winner.against_default["mae"]
@@ -57,7 +62,7 @@ class Finals:
         span += f"{100 * found.high:+.4f}) percentage points of MAE on the test set"
         if found.high < 0:
             return f"{self.winner.label} beats the default: {span}"
-        if found.low > 0:
+        if self.is_worse:
             return f"{self.winner.label} is worse than the default: {span}"
         return f"no difference between {self.winner.label} and the default is shown: {span}"
 

@@ -14,10 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from deconv.errors import ConfigError
 from experiments.config import load_config
 from tuning.config import StudyConfig
+from tuning.plan import Planned
 from tuning.reading import validated
 from tuning.space import settings
 from tuning.status import best_trials, knee
-from tuning.study import BASE, Planned, Study
+from tuning.study import BASE, Study
 
 DEFAULT = "default"
 

@@ -10,7 +10,7 @@ from rich.live import Live
 
 from deconv.errors import ConfigError, InputError
 from tuning.config import LocalConfig, StudyConfig
-from tuning.local import FINISHED, supervise
+from tuning.local import FINISHED, supervise, visible_gpus
 from tuning.parent import begin_parent, conclude_parent
 from tuning.reading import load_profile, load_study_config
 from tuning.slurm import cancel, gpus_of, study_script, submit
@@ -84,7 +84,9 @@ def launch(study: Study, console: Console) -> int:
         return FINISHED
     where = study.config.where
     if isinstance(where, LocalConfig):
-        study.set_gpus_per_worker(_has_gpu(where.device) / where.processes)
+        # More GPUs than workers: the rest is idle, and costs this study nothing.
+        n_gpus = len(visible_gpus(where.device))
+        study.set_gpus_per_worker(min(n_gpus / where.processes, 1.0))
         return work_here(
             study, console, processes=where.processes, threads=where.threads, device=where.device
         )
@@ -148,9 +150,3 @@ def _show(config: StudyConfig, console: Console) -> None:
 def _require_data(config: StudyConfig) -> None:
     if config.data is not None and not Path(config.data).exists():
         raise InputError("no such data", where="data", got=config.data)
-
-
-def _has_gpu(device: str) -> bool:
-    import torch
-
-    return device != "cpu" and torch.cuda.is_available()

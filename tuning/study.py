@@ -1,8 +1,6 @@
 """A study on disk and in its storage: begun, opened, stopped, extended."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,24 +16,16 @@ from deconv.errors import ConfigError
 from deconv.files import write_text
 from experiments.config import RunConfig, load_config
 from tuning.config import BudgetConfig, StudyConfig
+from tuning.plan import Planned, read_plan, write_plan
 from tuning.proposals import make_pruner, make_sampler
 from tuning.reading import absolute, read_section, require_same, validated
 from tuning.storage import open_storage
 
-STUDY, BASE, PLAN = "study.yaml", "base.yaml", "plan.json"
+STUDY, BASE = "study.yaml", "base.yaml"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _BUDGET, _STOPPED, _PARENT, _GPUS = "budget", "stopped", "parent_run", "gpus_per_worker"
 _FORGIVEN = "forgiven"
 _HOPELESS = 3  # trials that fail, and none that does not, before the study gives up
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A trial whose settings are given, not sampled: one of the end of a study."""
-
-    label: str
-    seed: int
-    overrides: tuple[str, ...]
 
 
 class Study:
@@ -93,7 +83,7 @@ class Study:
         (folder / "logs").mkdir(exist_ok=True)
         write_text(folder / BASE, yaml.safe_dump(run.model_dump(mode="json")))
         if plan:
-            write_text(folder / PLAN, json.dumps([vars(p) for p in plan], indent=1))
+            write_plan(folder, plan)
         write_text(folder / STUDY, yaml.safe_dump(config.model_dump(mode="json")))
         study = cls(folder)
         study.set_budget(config.budget)
@@ -102,9 +92,7 @@ class Study:
     @cached_property
     def plan(self) -> list[Planned]:
         """Trials whose settings are given; empty for a search."""
-        file = self.folder / PLAN
-        entries = json.loads(file.read_text()) if file.exists() else []
-        return [Planned(**{**e, "overrides": tuple(e["overrides"])}) for e in entries]
+        return read_plan(self.folder)
 
     @cached_property
     def base(self) -> RunConfig:

@@ -10,6 +10,7 @@ from rich.live import Live
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuning.status import status_table, study_status
+from tuning.storage import patiently
 from tuning.study import FINISHED, Study
 
 _EVERY = 2.0  # seconds between two looks at the study
@@ -19,8 +20,9 @@ def watch(study: Study, console: Console) -> None:
     """Show a study until it is finished."""
     with Live(console=console, refresh_per_second=2) as live:
         while True:
-            live.update(status_table(study_status(study), n_rows=max(console.height - 6, 5)))
-            if study.is_finished():
+            status = patiently(lambda: study_status(study))
+            live.update(status_table(status, n_rows=max(console.height - 6, 5)))
+            if patiently(study.is_finished):
                 return
             time.sleep(_EVERY)
 

@@ -141,12 +141,15 @@ def _beating(claims: Claims, claim: Claim, leave: Leave, parent: int) -> Iterato
         thread.join()
 
 
-def main(folder: str, log: str, device: str, threads: int | None) -> None:
-    """Run a worker as a process of its own that writes to a log file."""
+def main(folder: str, log: str, device: str, threads: int | None, gpu: str | None) -> None:
+    """Run a worker as a process of its own that writes to a log file, and sees one GPU at most."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks CUDA what there is
     with Path(log).open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _log.info("worker %d, device %s, GPU %s", os.getpid(), device, gpu or "none")
     try:
         code = work(Path(folder), device=device, threads=threads)
     except StorageError as error:  # it may come back

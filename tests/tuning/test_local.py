@@ -31,7 +31,7 @@ from tuning.lease import lease_of
 from tuning.local import supervise
 from tuning.objective import DataCache, best_row, objective_values
 from tuning.parent import begin_parent, conclude_parent
-from tuning.study import Planned
+from tuning.plan import Planned
 from tuning.trial_record import CURVE, trial_folder
 from tuning.worker import work
 
