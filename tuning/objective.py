@@ -1,5 +1,6 @@
 """One trial: a tracked run with the settings proposed, its best threshold, its score."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -125,14 +126,16 @@ def run_trial(
     found = {f"trial/{k}": v for k, v in best.items()} | {
         f"trial/objective{i or ''}": v for i, v in enumerate(values)
     }
+    begin = time.perf_counter()
     note(
         folder.path, "complete", study=study, number=trial.number,
         params={"trial.threshold": f"{threshold:g}"}, metrics=found, files=(CURVE,),
     )  # fmt: skip
+    tracking = result.tracking_seconds + time.perf_counter() - begin
     constraints = {} if single else violations(metrics)
     for name, value in constraints.items():
         trial.set_constraint(name, value)
-    return Outcome(values, threshold, constraints, metrics, result.run_id, result.tracking_seconds)
+    return Outcome(values, threshold, constraints, metrics, result.run_id, tracking)
 
 
 def score_thresholds(study: Study, prepared: PreparedRun, folder: Path) -> pd.DataFrame:

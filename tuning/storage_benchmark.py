@@ -14,6 +14,7 @@ from tuning.lease import lease_of
 from tuning.study import Study
 
 N_QUICK, N_WORKERS = 500, 16
+N_EPOCHS = 12  # that a trial reports, as one of the demo
 
 
 def storage_cost(folder: Path, name: str, storage: str) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def run_quick_workers(study: Study, n_workers: int) -> list[int | None]:
 
 
 def quick_worker(folder: Path, number: int) -> None:
-    """Claim, propose, renew and end trials until none is left."""
+    """Claim, propose, report, renew and end trials until none is left."""
     quiet_optuna()
     study = Study(folder)
     claims = Claims(study, holder=f"elsewhere:1/{number}/1")
@@ -65,5 +66,7 @@ def quick_worker(folder: Path, number: int) -> None:
             continue
         trial = claims.trial(claim)
         value = trial.suggest_float("presence_weight", 0.1, 10, log=True)
+        for epoch in range(1, N_EPOCHS + 1):
+            trial.report(value, epoch)
         claims.renew(claim)
         claims.finish(claim, TrialState.COMPLETE, [value], {"worker": number})

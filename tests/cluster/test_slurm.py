@@ -218,6 +218,29 @@ def test_array_survives_scancel_kill_and_power_cut(cluster, profile, write_study
     assert "8 of 8 trials started; 8 complete" in said
 
 
+def test_workers_of_a_job_share_its_gpus_and_a_journal(cluster, profile, write_study):
+    """Two workers and two GPUs a job: each sees one. The storage is a file on the shared disk."""
+    file = write_study(
+        budget={"trials": 4}, lease_seconds=60, set=["training.num_epochs=1"],
+        where={
+            "kind": "slurm", "profile": profile(gres="gpu:a100:2"), "jobs": 2, "processes": 2,
+            "threads": 1,
+        },
+    )  # fmt: skip
+    command("tune", file)
+    study = find_study("study")
+    wait_for(is_finished(study), say=lambda: f"{cluster.jobs()}\n{logs_of(study)}")
+    assert study.gpus_per_worker == 1
+    wait_for(lambda: runs_of(study)[None].info.status == "FINISHED", seconds=60)
+    assert_whole(study, 4)
+    jobs = {}
+    for log in (study.folder / "logs").glob("worker-*.log"):
+        name, _, index = log.stem.rpartition("-")
+        jobs.setdefault(name, {})[index] = log.read_text().split("GPU ")[1].split()[0]
+    assert len(jobs) == 2
+    assert all(len(set(gpus.values())) == 2 for gpus in jobs.values()), jobs
+
+
 @pytest.mark.slow
 def test_32_trials_with_everything_that_befalls_a_cluster(cluster, profile, write_study, postgres):
     """Also a slurmd that dies alone, a preemption, and a time limit."""
