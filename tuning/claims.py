@@ -15,32 +15,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from deconv.errors import DeconvError
 from experiments.holder import is_gone, process_name
+from tuning.lease import LEASE, Lease, lease_of
 from tuning.study import Study
 
-LEASE, REASON = "lease", "reason"
+REASON = "reason"
 _ALLOWED_DEATHS = 1  # of workers between two epochs of a trial; with the next it has failed
 
 
 class LostError(DeconvError):
     """Another worker has the trial."""
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Who holds a trial (nobody: it waits), since when, and what it has cost."""
-
-    holder: str | None
-    beat: float
-    """Seconds since 1970 of the last sign of life."""
-    seconds: float = 0.0
-    """Worked at it, by all holders."""
-    deaths: int = 0
-    """Of holders, since the trial last did an epoch."""
-    starts: int = 1
-    epochs: int = 0
-    """Done when the last holder died."""
-    leaving: bool = False
-    """Whether the holder was asked to leave: if it is then killed, the trial is not to blame."""
 
 
 @dataclass
@@ -197,9 +180,3 @@ def epochs_done(study: Study, number: int) -> int:
     """Return the epochs that a trial's run has recorded."""
     log = study.run_folder(number) / "training_log.csv"
     return len(log.read_text().splitlines()) - 1 if log.exists() else 0
-
-
-def lease_of(trial: FrozenTrial) -> Lease | None:
-    """Return a trial's lease, None for one whose worker died as it began."""
-    saved = trial.user_attrs.get(LEASE)
-    return None if saved is None else Lease(**saved)

@@ -1,13 +1,11 @@
 """The configuration of a study: one YAML file, read once, checked whole."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from deconv.configuration import Section
-from deconv.errors import ConfigError
 from tuning.space import DEFAULT_SPACE, check_space
 
 Read = TypeVar("Read", bound=Section)
@@ -34,7 +32,7 @@ class PrunerConfig(Section):
 
     kind: Literal["hyperband", "halving", "none"] = "hyperband"
     min_epochs: PositiveInt = 1
-    reduction: int = Field(3, ge=2)
+    reduction: int = Field(4, ge=2)
 
 
 class ObjectiveConfig(Section):
@@ -156,56 +154,3 @@ class StudyConfig(Section):
     def folder(self) -> Path:
         """Folder of the study."""
         return Path(self.directory) / self.name
-
-
-def load_study_config(path: Path) -> StudyConfig:
-    """Read a study's configuration; errors name the file and the key."""
-    return read_section(StudyConfig, path)
-
-
-def load_profile(name: str) -> SlurmProfile:
-    """Read a SLURM profile: a file, or the name of one that comes with the package."""
-    packaged = Path(__file__).with_name("configs")
-    names = sorted(p.stem.removeprefix("slurm_") for p in packaged.glob("slurm_*.yaml"))
-    if name in names:
-        return read_section(SlurmProfile, packaged / f"slurm_{name}.yaml")
-    if not Path(name).is_file():
-        raise ConfigError(
-            "no such SLURM profile", got=name, expected=f"a YAML file, or {', '.join(names)}"
-        )
-    return read_section(SlurmProfile, Path(name))
-
-
-def read_section(kind: type[Read], path: Path) -> Read:
-    """Read a section from a YAML file.
-
-    Raises
-    ------
-    ConfigError
-        If the file, a key or a value is wrong.
-    """
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("not a readable file", where=path, got=error) from error
-    except yaml.YAMLError as error:
-        raise ConfigError("not YAML", where=path, got=str(error).replace("\n", " ")) from error
-    if not isinstance(raw, dict):
-        raise ConfigError("no settings", where=path, expected=", ".join(kind.model_fields))
-    return validated(kind, raw, path)
-
-
-def validated(kind: type[Read], raw: dict[str, Any], where: object) -> Read:
-    """Check settings as a whole; errors name the key."""
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        first = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(
-                f"unknown key {key}", where=where, expected=", ".join(kind.model_fields)
-            ) from error
-        got = repr(first["input"]) if key else None
-        raise ConfigError(f"{key}: {message}" if key else message, where=where, got=got) from error

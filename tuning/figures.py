@@ -19,8 +19,8 @@ from optuna.visualization import (
 )
 
 from deconv.files import write_text
-from tuning.objective import CURVE, trial_folder
 from tuning.study import FINISHED, Study
+from tuning.trial_record import CURVE, trial_folder
 
 _NAMES = {"single": ["objective"], "two": ["MAE", "spurious mass"]}
 

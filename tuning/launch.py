@@ -1,28 +1,22 @@
 """Start a study's workers where its configuration says, and find studies again."""
 
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.live import Live
-from sqlalchemy.exc import SQLAlchemyError
 
 from deconv.errors import ConfigError, InputError
-from tuning.config import LocalConfig, StudyConfig, load_profile, load_study_config
-from tuning.local import FINISHED, supervise
+from tuning.config import LocalConfig, StudyConfig
+from tuning.local import FINISHED, supervise, visible_gpus
 from tuning.parent import begin_parent, conclude_parent
+from tuning.reading import load_profile, load_study_config
 from tuning.slurm import cancel, gpus_of, study_script, submit
 from tuning.status import status_table, study_status
-from tuning.study import FINISHED as FINISHED_STATES
 from tuning.study import STUDY, Study
-
-_EVERY = 2.0  # seconds between two looks at the study
+from tuning.watching import Teller, every
 
 
 def find_study(name: str, directory: str = "studies") -> Study:
@@ -90,7 +84,9 @@ def launch(study: Study, console: Console) -> int:
         return FINISHED
     where = study.config.where
     if isinstance(where, LocalConfig):
-        study.set_gpus_per_worker(_has_gpu(where.device) / where.processes)
+        # More GPUs than workers: the rest is idle, and costs this study nothing.
+        n_gpus = len(visible_gpus(where.device))
+        study.set_gpus_per_worker(min(n_gpus / where.processes, 1.0))
         return work_here(
             study, console, processes=where.processes, threads=where.threads, device=where.device
         )
@@ -113,63 +109,19 @@ def work_here(
     """Run workers on this machine and show what they do; return an exit code."""
     if sys.stderr.isatty():
         with Live(console=console, refresh_per_second=2, transient=True) as live:
-            show = _every(lambda: live.update(status_table(study_status(study))))
+            show = every(lambda: live.update(status_table(study_status(study))))
             code = supervise(
                 study.folder, processes=processes, threads=threads, device=device, tick=show
             )
     else:
-        tell = _Teller(study, console)
+        tell = Teller(study, console)
         code = supervise(
-            study.folder, processes=processes, threads=threads, device=device, tick=_every(tell)
+            study.folder, processes=processes, threads=threads, device=device, tick=every(tell)
         )
         tell()
     if study.is_finished() or code != FINISHED:
         conclude_parent(study)
     return code
-
-
-class _Teller:
-    """Prints a line for each trial that ends."""
-
-    def __init__(self, study: Study, console: Console) -> None:
-        self._study, self._console = study, console
-        self._told = {t.number for t in study.trials() if t.state in FINISHED_STATES}
-
-    def __call__(self) -> None:
-        """Print what is new."""
-        for row in study_status(self._study).rows:
-            if row.number in self._told or row.state in ("working", "waiting"):
-                continue
-            self._told.add(row.number)
-            values = "" if row.values is None else " ".join(f"{v:.5g}" for v in row.values)
-            params = " ".join(f"{k}={v:.3g}" for k, v in row.params.items())
-            line = f"trial {row.number} {row.state} {values} {params} {row.note}"
-            self._console.print(" ".join(line.split()), highlight=False, soft_wrap=True)
-
-
-def _every(what: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls another one now and then."""
-    due = 0.0
-
-    def call() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            # What is shown can wait for a database that restarts.
-            with suppress(StorageInternalError, SQLAlchemyError):
-                what()
-            due = time.monotonic() + _EVERY
-
-    return call
-
-
-def watch(study: Study, console: Console) -> None:
-    """Show a study until it is finished."""
-    with Live(console=console, refresh_per_second=2) as live:
-        while True:
-            live.update(status_table(study_status(study), n_rows=max(console.height - 6, 5)))
-            if study.is_finished():
-                return
-            time.sleep(_EVERY)
 
 
 def stop(study: Study) -> int:
@@ -198,9 +150,3 @@ def _show(config: StudyConfig, console: Console) -> None:
 def _require_data(config: StudyConfig) -> None:
     if config.data is not None and not Path(config.data).exists():
         raise InputError("no such data", where="data", got=config.data)
-
-
-def _has_gpu(device: str) -> bool:
-    import torch
-
-    return device != "cpu" and torch.cuda.is_available()

@@ -1,6 +1,7 @@
 """The workers of one machine or job: started, watched, replaced when they die."""
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ def supervise(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tuning.worker"])  # torch and MLflow once, not per worker
+    gpus = visible_gpus(device)
     tag = process_name().split("/")
     name = f"{tag[0].partition(':')[0]}-{tag[1]}"
 
@@ -51,7 +53,8 @@ def supervise(
     def start(index: int) -> ForkServerProcess:
         from tuning.worker import main  # as late as possible: it loads torch
 
-        arguments = (str(folder), str(log(index)), device, threads)
+        gpu = gpus[index % len(gpus)] if gpus else None
+        arguments = (str(folder), str(log(index)), device, threads, gpu)
         process = context.Process(target=main, args=arguments, daemon=True)
         process.start()
         return process
@@ -89,6 +92,21 @@ def supervise(
             tick()
             time.sleep(_PAUSE)
     return INTERRUPTED if told else code
+
+
+def visible_gpus(device: str) -> list[str]:
+    """Return the GPUs that workers here may use, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    SLURM sets that variable to those of the job. Workers take turns: each sees one.
+    """
+    if device == "cpu":
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name]
+    import torch  # the supervisor of a command loads it late
+
+    return [str(i) for i in range(torch.cuda.device_count())]
 
 
 def _end(log: Path) -> str:

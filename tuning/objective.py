@@ -1,6 +1,6 @@
 """One trial: a tracked run with the settings proposed, its best threshold, its score."""
 
-import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
 from optuna.trial import Trial
 
 from deconv.checkpoint import load_checkpoint
@@ -17,15 +16,13 @@ from deconv.parallel import Group
 from experiments.config import RunConfig
 from experiments.data import RunData, load_run_data
 from experiments.prepare import PreparedRun, new_state
-from experiments.record import Notes, add_notes
 from experiments.run import BEST, run_training
-from experiments.rundir import RunFolder
 from tuning.config import ObjectiveConfig
 from tuning.space import suggest, threshold_distribution, thresholds
 from tuning.storage import patiently
 from tuning.study import Study
+from tuning.trial_record import CURVE, note, trial_folder
 
-CURVE = "threshold_curve.csv"
 CRITERIA = {
     "train/presence_accuracy": (0.9, None),
     "val/presence_accuracy": (0.9, None),
@@ -129,53 +126,16 @@ def run_trial(
     found = {f"trial/{k}": v for k, v in best.items()} | {
         f"trial/objective{i or ''}": v for i, v in enumerate(values)
     }
+    begin = time.perf_counter()
     note(
         folder.path, "complete", study=study, number=trial.number,
         params={"trial.threshold": f"{threshold:g}"}, metrics=found, files=(CURVE,),
     )  # fmt: skip
+    tracking = result.tracking_seconds + time.perf_counter() - begin
     constraints = {} if single else violations(metrics)
     for name, value in constraints.items():
         trial.set_constraint(name, value)
-    return Outcome(values, threshold, constraints, metrics, result.run_id, result.tracking_seconds)
-
-
-def trial_folder(study: Study, number: int, config: RunConfig | None = None) -> RunFolder:
-    """Return the folder of a trial's run, made with its configuration if it is new."""
-    path = study.run_folder(number)
-    if config is not None and not (path / "config.yaml").exists():
-        path.mkdir(exist_ok=True)
-        write_text(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json")))
-    return RunFolder(path)
-
-
-def note(
-    folder: Path,
-    state: str,
-    *,
-    study: Study,
-    number: int,
-    reason: str | None = None,
-    params: Mapping[str, str] | None = None,
-    metrics: Mapping[str, float] | None = None,
-    files: tuple[str, ...] = (),
-    status: str | None = None,
-) -> None:
-    """Write on a trial's run what became of it, if the run has begun."""
-    if not (folder / "run.json").exists():
-        return
-    tags = {"trial.state": state, "trial.number": str(number)}
-    if reason is not None:
-        tags["trial.reason"] = reason
-    hashed = {name: file_hash(folder / name) for name in files}
-    metrics = metrics or {}
-    notes = Notes(params or {}, tags, metrics, files=hashed, status=status)
-    add_notes(folder, notes, patience=study.base.output.wait_for_server)
-
-
-def file_hash(path: Path) -> str:
-    """Return the content hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Outcome(values, threshold, constraints, metrics, result.run_id, tracking)
 
 
 def score_thresholds(study: Study, prepared: PreparedRun, folder: Path) -> pd.DataFrame:

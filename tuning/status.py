@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.holder import is_gone
-from tuning.claims import REASON, lease_of
+from tuning.claims import REASON
+from tuning.lease import lease_of
 from tuning.study import FINISHED, Study
 
 

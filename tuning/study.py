@@ -1,8 +1,6 @@
 """A study on disk and in its storage: begun, opened, stopped, extended."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -10,33 +8,24 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from deconv.errors import ConfigError
 from deconv.files import write_text
 from experiments.config import RunConfig, load_config
-from tuning.config import BudgetConfig, StudyConfig, read_section, validated
-from tuning.space import search_space
+from tuning.config import BudgetConfig, StudyConfig
+from tuning.plan import Planned, read_plan, write_plan
+from tuning.proposals import make_pruner, make_sampler
+from tuning.reading import absolute, read_section, require_same, validated
 from tuning.storage import open_storage
 
-STUDY, BASE, PLAN = "study.yaml", "base.yaml", "plan.json"
+STUDY, BASE = "study.yaml", "base.yaml"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _BUDGET, _STOPPED, _PARENT, _GPUS = "budget", "stopped", "parent_run", "gpus_per_worker"
 _FORGIVEN = "forgiven"
 _HOPELESS = 3  # trials that fail, and none that does not, before the study gives up
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A trial whose settings are given, not sampled: one of the end of a study."""
-
-    label: str
-    seed: int
-    overrides: tuple[str, ...]
 
 
 class Study:
@@ -59,11 +48,13 @@ class Study:
         self.folder = folder
         self.config = read_section(StudyConfig, folder / STUDY)
         storage, self.mutex = open_storage(self.config.storage, folder, self.config.name)
+        n_epochs = self.base.training.num_epochs
+        pruner = make_pruner(self.config.pruner, n_epochs, planned=bool(self.plan))
         n_objectives = 2 if self.config.objective.kind == "two" else 1
         with self.mutex():
             self.optuna = optuna.create_study(
                 storage=storage, study_name=self.config.name, load_if_exists=True,
-                directions=["minimize"] * n_objectives, pruner=self._pruner(),
+                directions=["minimize"] * n_objectives, pruner=pruner,
             )  # fmt: skip
         self.storage: BaseStorage = self.optuna._storage  # with Optuna's cache of ended trials
         self.id: int = self.optuna._study_id
@@ -77,11 +68,11 @@ class Study:
         ConfigError
             If the one that is there differs in more than budget and place.
         """
-        config = _absolute(config)
+        config = absolute(config)
         folder = config.folder
         if (folder / STUDY).exists():
             begun = read_section(StudyConfig, folder / STUDY)
-            _require_same(begun, config, folder)
+            require_same(begun, config, folder)
             write_text(folder / STUDY, yaml.safe_dump(config.model_dump(mode="json")))
             study = cls(folder)
             if begun.budget != config.budget:
@@ -92,7 +83,7 @@ class Study:
         (folder / "logs").mkdir(exist_ok=True)
         write_text(folder / BASE, yaml.safe_dump(run.model_dump(mode="json")))
         if plan:
-            write_text(folder / PLAN, json.dumps([vars(p) for p in plan], indent=1))
+            write_plan(folder, plan)
         write_text(folder / STUDY, yaml.safe_dump(config.model_dump(mode="json")))
         study = cls(folder)
         study.set_budget(config.budget)
@@ -101,9 +92,7 @@ class Study:
     @cached_property
     def plan(self) -> list[Planned]:
         """Trials whose settings are given; empty for a search."""
-        file = self.folder / PLAN
-        entries = json.loads(file.read_text()) if file.exists() else []
-        return [Planned(**{**e, "overrides": tuple(e["overrides"])}) for e in entries]
+        return read_plan(self.folder)
 
     @cached_property
     def base(self) -> RunConfig:
@@ -129,21 +118,7 @@ class Study:
 
     def sampler(self, number: int) -> BaseSampler:
         """Return what proposes a trial: the same whoever asks."""
-        config = self.config.sampler
-        seed, space = config.seed + number, search_space(self.config.space)
-        if config.kind == "random" or self.plan:
-            return RandomSampler(seed=seed)
-        if config.kind == "gp":
-            return _KnownSpaceGP(space, seed, config.startup_trials)
-        return _KnownSpaceTPE(space, seed, config.startup_trials)
-
-    def _pruner(self) -> BasePruner:
-        config, n_epochs = self.config.pruner, self.base.training.num_epochs
-        if config.kind == "none" or self.plan:
-            return NopPruner()
-        if config.kind == "halving":
-            return SuccessiveHalvingPruner(config.min_epochs, config.reduction, 0)
-        return HyperbandPruner(config.min_epochs, n_epochs, config.reduction)
+        return make_sampler(self.config, number, planned=bool(self.plan))
 
     @property
     def _attributes(self) -> dict[str, Any]:
@@ -221,54 +196,3 @@ class Study:
         trials = self.trials()
         done = all(t.state in FINISHED for t in trials)
         return done and self.is_spent(trials, datetime.now()) is not None
-
-
-class _KnownSpaceTPE(TPESampler):
-    """TPE over the declared space: the threshold, recorded with it, is not proposed."""
-
-    def __init__(self, space: dict[str, BaseDistribution], seed: int, startup: int) -> None:
-        super().__init__(
-            seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True
-        )
-        self._space = space
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the declared space."""
-        return {n: d for n, d in sorted(self._space.items()) if not d.single()}
-
-
-class _KnownSpaceGP(GPSampler):
-    """A Gaussian process over the declared space."""
-
-    def __init__(self, space: dict[str, BaseDistribution], seed: int, startup: int) -> None:
-        super().__init__(seed=seed, n_startup_trials=startup)
-        self._space = space
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the declared space."""
-        return {n: d for n, d in sorted(self._space.items()) if not d.single()}
-
-
-def _absolute(config: StudyConfig) -> StudyConfig:
-    """Return the configuration with paths that hold from any directory."""
-    changed: dict[str, Any] = {"directory": str(Path(config.directory).absolute())}
-    if config.data is not None:
-        changed["data"] = str(Path(config.data).absolute())
-    if Path(config.base).is_file():
-        changed["base"] = str(Path(config.base).absolute())
-    return validated(StudyConfig, {**config.model_dump(mode="json"), **changed}, config.name)
-
-
-def _require_same(begun: StudyConfig, now: StudyConfig, folder: Path) -> None:
-    free = {"budget", "where", "finish", "lease_seconds"}
-    then, given = (c.model_dump(mode="json", exclude=free) for c in (begun, now))
-    for key, value in given.items():
-        if then[key] != value:
-            raise ConfigError(
-                f"{key} differs from the study's (it goes on as it began)", where=folder,
-                got=value, expected=f"{then[key]}, or another name",
-            )  # fmt: skip

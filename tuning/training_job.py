@@ -7,7 +7,7 @@ import click
 from experiments.config import OutputConfig, load_config
 from experiments.launch import find_run
 from experiments.rundir import RunFolder
-from tuning.config import load_profile
+from tuning.reading import load_profile
 from tuning.slurm import job_script, submit
 
 

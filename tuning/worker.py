@@ -2,14 +2,12 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import optuna
@@ -22,48 +20,15 @@ from deconv.errors import DeconvError
 from experiments.console import quiet_libraries
 from experiments.prepare import pick_device
 from tuning.claims import REASON, Claim, Claims, LostError
+from tuning.leaving import Leave, LeftError, signals
 from tuning.local import FINISHED, INTERRUPTED, REFUSED
-from tuning.objective import DataCache, Outcome, PrunedError, note, run_trial, trial_folder
+from tuning.objective import DataCache, Outcome, PrunedError, run_trial
 from tuning.storage import StorageError
 from tuning.study import Study
+from tuning.trial_record import note, trial_folder
 
 _LOOK = 0.2  # seconds between two looks at whether the worker was asked to leave
 _log = logging.getLogger("deconv.tuning")
-
-
-class LeftError(KeyboardInterrupt):
-    """The worker is to leave; its trial can go on elsewhere."""
-
-
-class Leave:
-    """Whether and why the worker is to leave: asked by a signal, the study, or a lost lease."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self._event = threading.Event()
-        self.claim: Claim | None = None
-
-    def ask(self, reason: str) -> None:
-        """Ask it to leave, at the next step."""
-        self.reason = self.reason or reason
-        self._event.set()
-
-    def check(self) -> None:
-        """Leave if it was asked, or if the lease may have run out.
-
-        Raises
-        ------
-        LeftError
-            If so.
-        """
-        if self.reason is not None:
-            raise LeftError(self.reason)
-        if self.claim is not None and time.monotonic() > self.claim.until:
-            raise LeftError("the lease ran out")  # of this trial; there may be others
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, but not when asked to leave."""
-        self._event.wait(seconds)
 
 
 def work(place: Path, *, device: str = "auto", threads: int | None = None) -> int:
@@ -81,7 +46,7 @@ def work(place: Path, *, device: str = "auto", threads: int | None = None) -> in
     study = Study(place)
     claims, data, chosen = Claims(study), DataCache(), pick_device(device)
     leave, parent = Leave(), os.getppid()
-    with _signals(leave):
+    with signals(leave):
         while leave.reason is None:
             claim = claims.next()
             while claims.given_up:
@@ -176,30 +141,15 @@ def _beating(claims: Claims, claim: Claim, leave: Leave, parent: int) -> Iterato
         thread.join()
 
 
-@contextmanager
-def _signals(leave: Leave) -> Iterator[None]:
-    """Turn the first signal into a stop between two steps; a second one stops at once."""
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if leave.reason is not None and number == signal.SIGINT:
-            raise LeftError(leave.reason)
-        leave.ask(signal.Signals(number).name)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def main(folder: str, log: str, device: str, threads: int | None) -> None:
-    """Run a worker as a process of its own that writes to a log file."""
+def main(folder: str, log: str, device: str, threads: int | None, gpu: str | None) -> None:
+    """Run a worker as a process of its own that writes to a log file, and sees one GPU at most."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks CUDA what there is
     with Path(log).open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _log.info("worker %d, device %s, GPU %s", os.getpid(), device, gpu or "none")
     try:
         code = work(Path(folder), device=device, threads=threads)
     except StorageError as error:  # it may come back

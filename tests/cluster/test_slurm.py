@@ -18,9 +18,9 @@ from studies import DECONV, TINY, TOOLS, runs_of
 from deconv.checkpoint import load_checkpoint
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
-from tuning.claims import lease_of
 from tuning.launch import find_study
-from tuning.objective import trial_folder
+from tuning.lease import lease_of
+from tuning.trial_record import trial_folder
 
 LAB_TOOLS = TOOLS / "slurm"
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged")
@@ -216,6 +216,29 @@ def test_array_survives_scancel_kill_and_power_cut(cluster, profile, write_study
     assert_as_if_never_stopped(study, sorted(touched)[:2])
     said = command("tune", "status", "study")
     assert "8 of 8 trials started; 8 complete" in said
+
+
+def test_workers_of_a_job_share_its_gpus_and_a_journal(cluster, profile, write_study):
+    """Two workers and two GPUs a job: each sees one. The storage is a file on the shared disk."""
+    file = write_study(
+        budget={"trials": 4}, lease_seconds=60, set=["training.num_epochs=1"],
+        where={
+            "kind": "slurm", "profile": profile(gres="gpu:a100:2"), "jobs": 2, "processes": 2,
+            "threads": 1,
+        },
+    )  # fmt: skip
+    command("tune", file)
+    study = find_study("study")
+    wait_for(is_finished(study), say=lambda: f"{cluster.jobs()}\n{logs_of(study)}")
+    assert study.gpus_per_worker == 1
+    wait_for(lambda: runs_of(study)[None].info.status == "FINISHED", seconds=60)
+    assert_whole(study, 4)
+    jobs = {}
+    for log in (study.folder / "logs").glob("worker-*.log"):
+        name, _, index = log.stem.rpartition("-")
+        jobs.setdefault(name, {})[index] = log.read_text().split("GPU ")[1].split()[0]
+    assert len(jobs) == 2
+    assert all(len(set(gpus.values())) == 2 for gpus in jobs.values()), jobs
 
 
 @pytest.mark.slow

@@ -9,8 +9,9 @@ import pytest
 from optuna.trial import TrialState
 
 from experiments.holder import is_gone, process_name
-from tuning.benchmark import run_quick_workers
-from tuning.claims import Claims, LostError, lease_of
+from tuning.claims import Claims, LostError
+from tuning.lease import lease_of
+from tuning.storage_benchmark import run_quick_workers
 from tuning.study import Study
 
 LEASE = 60.0

@@ -1,6 +1,7 @@
 """The end of a study: the best trained in full beside the default, and what the test says."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,13 @@ from studies import runs_of
 
 from deconv.benchmarks.bootstrap import Difference
 from deconv.errors import ConfigError
+from experiments.names import MODEL_NAME, PRODUCTION
 from tuning.claims import Claims
-from tuning.finish import Final, Finals, begin_finals, chosen, compare_finals
-from tuning.objective import trial_folder
+from tuning.finals import Final, Finals, compare_finals
+from tuning.finish import begin_finals, chosen
 from tuning.parent import begin_parent
 from tuning.status import knee
+from tuning.trial_record import trial_folder
 from tuning.worker import work
 
 
@@ -59,6 +62,56 @@ def test_best_is_trained_in_full_beside_the_default(begin, deconv):
     parent = runs_of(study)[None]
     assert parent.data.tags["final.run"] == tuned.run
     assert json.loads((study.folder / "finals.json").read_text())["winner"] == tuned.label
+
+
+def test_winner_is_offered_to_the_registry_whose_gates_decide(begin, deconv):
+    """The only candidate is the default itself, so that it is surely not worse."""
+    study = begin(
+        budget={"trials": 1}, set=["training.num_epochs=1"],
+        space={"presence_weight": 1.0, "threshold": 0.5},
+        where={"kind": "local", "processes": 1, "threads": 1, "device": "cpu"},
+        finish={"seeds": 1, "set": ["training.num_epochs=1"]},
+    )  # fmt: skip
+    begin_parent(study)
+    work(study.folder, device="cpu", threads=1)
+    rules = "version: 2\nchampion: {confidence: 0.95, largest_tissue_loss: 0.5}\n"
+    rules += "lineage: {tags: [], allow_changed_code: true}\n"
+    Path("strict.yaml").write_text(rules + "metrics: {test/mae: {max: 0}}")
+    Path("loose.yaml").write_text(rules + "metrics: {test/mae: {max: 0.5}}")
+    status, said, error = deconv("tune", "finish", "study", "--promote", "--gates", "strict.yaml")
+    assert (status, error) == (1, "")
+    assert "no difference between trial 0 and the default is shown: +0.0000" in said
+    assert "refused: test/mae" in said
+    assert "not promoted: production stays as it was" in said
+    status, said, error = deconv("tune", "finish", "study", "--promote", "--gates", "loose.yaml")
+    assert status == 0, said + error
+    version = MlflowClient().get_model_version_by_alias(MODEL_NAME, PRODUCTION)
+    assert (
+        version.run_id
+        == json.loads((study.folder / "finals.json").read_text())["finals"][1]["run"]
+    )
+
+
+def test_worse_than_the_default_is_not_offered(begin, deconv, monkeypatch):
+    study = begin(budget={"trials": 1})
+    found = Difference(0.02, 0.01, 0.03, 0.001)
+    default = Final("default", (), 0.1, 0.1, "a", {}, [])
+    worse = Finals([default, Final("trial 0", (), 0.1, 0.1, "b", {"mae": found}, [])])
+    assert worse.is_worse
+    monkeypatch.setattr("tuning.finish.begin_finals", lambda study: _Finished())
+    monkeypatch.setattr("tuning.finals.compare_finals", lambda finals: worse)
+    begin_parent(study)
+    status, said, _ = deconv("tune", "finish", "study", "--promote")
+    assert status == 1
+    assert "not offered to the registry: the default is better" in said
+    status, _, error = deconv("tune", "finish", "study", "--gates", "gates.yaml")
+    assert status == 2
+    assert "go with --promote" in error
+
+
+class _Finished:
+    def is_finished(self):
+        return True
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,14 @@ from experiments.config import load_config
 from experiments.holder import process_name
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
-from tuning.claims import Claims, lease_of
+from tuning.claims import Claims
 from tuning.launch import find_study
+from tuning.lease import lease_of
 from tuning.local import supervise
-from tuning.objective import CURVE, DataCache, best_row, objective_values, trial_folder
+from tuning.objective import DataCache, best_row, objective_values
 from tuning.parent import begin_parent, conclude_parent
-from tuning.study import Planned
+from tuning.plan import Planned
+from tuning.trial_record import CURVE, trial_folder
 from tuning.worker import work
 
 FIGURES = {"history", "parallel", "timeline", "threshold_curves", "pruning"}

@@ -8,7 +8,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from deconv.errors import ConfigError
 from experiments.config import load_config
-from tuning.config import load_profile, load_study_config
+from tuning.reading import load_profile, load_study_config
 from tuning.space import DIMENSIONS, search_space, settings, thresholds
 
 CONFIGS = Path(__file__).parents[2] / "tuning" / "configs"

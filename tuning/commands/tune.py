@@ -2,6 +2,8 @@
 
 import click
 
+from tuning.commands.finish import finish, report
+
 
 class _StartByDefault(click.Group):
     """A group in which what is no sub-command is a study to start."""
@@ -81,7 +83,7 @@ def watch(study: str) -> None:
     from rich.console import Console
 
     from tuning.launch import find_study, quiet_optuna
-    from tuning.launch import watch as watch_study
+    from tuning.watching import watch as watch_study
 
     quiet_optuna()
     watch_study(find_study(study), Console())
@@ -106,13 +108,16 @@ def stop(study: str) -> None:
 @click.option("--gpu-hours", type=float)
 def extend(study: str, trials: int | None, hours: float | None, gpu_hours: float | None) -> None:
     """Change what a study may spend; workers that run see it, deconv tune STUDY starts more."""
-    from tuning.config import BudgetConfig, validated
+    from tuning.config import BudgetConfig
     from tuning.launch import find_study, quiet_optuna
+    from tuning.reading import validated
 
     quiet_optuna()
-    found = find_study(study)
     given = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
     changed = {key: value for key, value in given.items() if value is not None}
+    if not changed:
+        raise click.UsageError("say what: --trials, --hours or --gpu-hours")
+    found = find_study(study)
     budget = validated(BudgetConfig, {**found.budget.model_dump(), **changed}, study)
     found.set_budget(budget)
     click.echo(f"{budget.trials} trials; start workers with: deconv tune {study}")
@@ -139,52 +144,5 @@ def dashboard(study: str, host: str, port: int) -> None:
     run_server(find_study(study).storage, host=host, port=port)
 
 
-@tune.command()
-@click.argument("study")
-def report(study: str) -> None:
-    """Write figures, importances and the best into the study's folder and MLflow run."""
-    from experiments.console import quiet_libraries
-    from tuning.launch import find_study, quiet_optuna
-    from tuning.parent import conclude_parent
-
-    quiet_libraries()
-    quiet_optuna()
-    found = find_study(study)
-    conclude_parent(found)
-    click.echo(str(found.folder / "figures"))
-
-
-@tune.command()
-@click.argument("study")
-@click.option("--promote", is_flag=True, help="Offer the winner to the registry at once.")
-@click.pass_context
-def finish(context: click.Context, study: str, promote: bool) -> None:
-    """Train the best in full with several seeds, and test them beside the default.
-
-    On a cluster it submits the runs; the same command later compares them.
-    """
-    from rich.console import Console
-
-    from experiments.commands.promote import promote as promote_run
-    from experiments.console import quiet_libraries
-    from tuning.finish import begin_finals, compare_finals, finals_table, report_finals
-    from tuning.launch import find_study, launch, quiet_optuna
-
-    quiet_libraries()
-    quiet_optuna()
-    console = Console(highlight=False, soft_wrap=True)
-    found = find_study(study)
-    finals = begin_finals(found)
-    if not finals.is_finished():
-        code = launch(finals, console)
-        if code or not finals.is_finished():
-            console.print(f"then: deconv tune finish {study}")
-            raise click.exceptions.Exit(code)
-    result = compare_finals(finals)
-    report_finals(found, result)
-    console.print(finals_table(result))
-    console.print(result.verdict())
-    if promote:
-        context.invoke(promote_run, run=result.winner.run)
-    else:
-        console.print(f"offer it to the registry: deconv promote {result.winner.run}")
+tune.add_command(report)
+tune.add_command(finish)
