@@ -64,6 +64,12 @@ def client(store):
     return MlflowClient()
 
 
+@pytest.fixture(scope="session")
+def small_run():
+    """The small run's configuration, not to be changed."""
+    return SMALL_RUN
+
+
 @pytest.fixture
 def small_config(tmp_path):
     """Write a configuration; sections given as keywords update the small run's."""

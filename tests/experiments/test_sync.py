@@ -302,7 +302,7 @@ def test_wrong_password_is_one_message(tmp_path, empty_store, monkeypatch, capsy
         assert light_run(folder).run_id is None
         message = capsys.readouterr().err
         assert message.count("kept:") == 1
-        assert "expected MLFLOW_TRACKING_USERNAME and _PASSWORD of a user who may write" in message
+        assert "wrong password; got admin; expected MLFLOW_TRACKING_USERNAME and" in message
         status, output, error = deconv("sync", folder)
         assert (status, error.count("\n")) == (1, 1)
         assert "MLFLOW_TRACKING_USERNAME" in error
