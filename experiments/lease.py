@@ -63,7 +63,7 @@ class Lease:
             self.client.set_model_version_tag(self.book, self.number, name, value)
 
     def describe(self, text: str) -> None:
-        """Write on the ticket, for the registry's own pages, what became of it."""
+        """Write on the ticket what became of it; pages of MLflow show 29 characters."""
         self.client.update_model_version(self.book, self.number, description=text[:_MAX_TEXT])
 
 

@@ -65,7 +65,7 @@ def move_production(client: MlflowClient, lease: Lease, to: str) -> str | None:
     if before not in (None, to):
         client.set_registered_model_alias(MODEL_NAME, PREVIOUS, before)
     lease.note({_STAGE: _DONE})
-    lease.describe(f"{PRODUCTION} is version {to}, it was {before or _NONE}")
+    lease.describe(f"{PRODUCTION}: {before or _NONE} -> {to}")
     return before
 
 

@@ -56,7 +56,7 @@ def described(verdicts: Sequence[Verdict], *, why: str, when: str, card: str) ->
         for v in verdicts
     ]
     decided = f"Decided {when} by {person_name()}" + (f": {why}" if why else "")
-    text = "\n\n".join((head, decided, "\n".join(table), card))
+    text = "\n\n".join((head, decided, "\n".join(table), "---", card))
     return shortened(text, rest=_REST)
 
 

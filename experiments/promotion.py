@@ -94,7 +94,7 @@ def promote(
     if not sparse.passed:
         if not dry_run:
             with held(client, BOOK, run_id=run_id, why=reason) as lease:
-                lease.describe(f"refused {run.info.run_name}: {refusal([sparse])}")
+                lease.describe(f"refused: {refusal([sparse])} ({run.info.run_name})")
         return Decision(run_id, [sparse], None, False)
     folder = fetch_model(model_uri(run))
     bundle = read_bundle(folder)
@@ -116,7 +116,7 @@ def promote(
             client, version, policy, verdicts, why=why, card=bundle.card, qualified=passed
         )  # fmt: skip
         if not passed:
-            lease.describe(f"refused version {version}: {refusal(verdicts)}")
+            lease.describe(f"refused: {refusal(verdicts)} (version {version})")
             return Decision(run_id, verdicts, version, False)
         verify(client, version)
         replaced = move_production(client, lease, version)

@@ -154,7 +154,7 @@ def test_reader_uses_production_and_can_change_nothing(
         lambda: client.delete_run(trained),
         lambda: client.set_tag(trained, "git.dirty", "false"),
         lambda: client.log_metric(trained, "test/mae", 0.0),
-        lambda: client.delete_logged_model(version.model_id),
+        lambda: client.delete_logged_model(version.source.removeprefix("models:/")),
         lambda: client.log_text(trained, "sample,tissue\n", "summary_stats.csv"),
     ):
         with pytest.raises((MlflowException, requests.HTTPError), match=r"403|ermission"):
