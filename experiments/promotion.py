@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from deconv.bundle import Bundle, bundle_hash, read_bundle
+from deconv.bundle import Bundle, read_bundle
 from deconv.counts import RegionCounts
 from deconv.errors import CheckpointError, ConfigError, MismatchError
 from experiments.gates import (
@@ -31,6 +31,7 @@ from experiments.note import check_reason, refusal, write_note
 from experiments.referee import Examined, against, examine, recorded
 from experiments.registry import (
     fetch_model,
+    file_hashes,
     finished_run,
     model_uri,
     open_registered,
@@ -105,7 +106,7 @@ def promote(
                         None, False)  # fmt: skip
     with held(client, BOOK, run_id=run_id, why=reason) as lease:
         finish_interrupted(client, lease)
-        version = register(client, run, {BUNDLE_HASH: bundle_hash(folder)})
+        version = register(client, run, file_hashes(folder))
         if alias(client, PRODUCTION) == version:  # it is judged already
             return Decision(run_id, verdicts, version, True)
         passed = all(verdict.passed for verdict in verdicts)
@@ -176,7 +177,11 @@ def _judge(
     allow_changed_code: bool,
 ) -> tuple[list[Verdict], Examined | None]:
     """Return what can be said without a champion, and what the model answered."""
-    lineage = check_lineage(run.data.tags, policy.lineage, allow_changed_code=allow_changed_code)
+    hashes = bundle.provenance.get("sha256", {})
+    lineage = check_lineage(
+        run.data.tags, policy.lineage, allow_changed_code=allow_changed_code,
+        of_model={f"{name}.sha256": value for name, value in hashes.items()},
+    )  # fmt: skip
     try:
         examined = recorded(run, bundle) if benchmark is None else examine(bundle, benchmark)
     except MismatchError as error:

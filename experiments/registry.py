@@ -1,5 +1,6 @@
 """The model registry: find and register the models of runs; fetch them for use."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -12,8 +13,9 @@ from mlflow.tracking import MlflowClient
 
 from deconv.bundle import Bundle, bundle_hash, read_bundle
 from deconv.errors import CheckpointError, ConfigError
+from deconv.manifest import file_hash
 from experiments.lease import unless_there
-from experiments.names import BUNDLE_HASH, MODEL_NAME, PRODUCTION
+from experiments.names import BUNDLE_HASH, CODE_HASH, MODEL_NAME, PRODUCTION
 from experiments.reading import quoted
 from experiments.replay import MODEL_TAG
 from experiments.store import first_line, raise_denied, store_name, tracking_errors
@@ -85,13 +87,25 @@ def open_registered(name: str, version: str) -> Bundle:
     folder = fetch_model(f"models:/{name}/{version}")
     bundle = read_bundle(folder)
     with tracking_errors("cannot read the registry"):
-        expected = MlflowClient().get_model_version(name, version).tags.get(BUNDLE_HASH)
-    if expected is not None and bundle_hash(folder) != expected:
-        raise CheckpointError(
-            "the files are not those that were registered", where=f"{name} {version}",
-            got=bundle_hash(folder), expected=expected,
-        )  # fmt: skip
+        tags = MlflowClient().get_model_version(name, version).tags
+    for tag, found in file_hashes(folder).items():
+        if tags.get(tag, found) != found:
+            raise CheckpointError(
+                "the files are not those that were registered", where=f"{name} {version}",
+                got=f"{tag} {found}", expected=tags[tag],
+            )  # fmt: skip
     return bundle
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return tags with the hashes of a fetched bundle, and of the code that MLflow runs with it.
+
+    Nothing here runs that code, but `mlflow models serve` does.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.parent.parent.glob("*.py")):
+        digest.update(f"{path.name} {file_hash(path)}\n".encode())
+    return {BUNDLE_HASH: bundle_hash(folder), CODE_HASH: digest.hexdigest()}
 
 
 @tracking_errors("cannot look for runs")

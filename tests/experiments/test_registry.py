@@ -325,8 +325,25 @@ def test_model_changed_after_it_was_registered_is_refused_though_its_own_hashes_
         bundle.network.proportion_head.bias += 1
     write_bundle(folder, bundle)
     load_model(str(folder))
-    with pytest.raises(CheckpointError, match="files are not those that were registered"):
+    with pytest.raises(CheckpointError, match=r"those that were registered; got bundle\.sha256"):
         load_model(PRODUCTION)
     status, _, error = deconv("predict", samples[0], "--model", PRODUCTION, "-o", "out.csv")
     assert (status, "not those that were registered" in error) == (2, True)
     assert not Path("out.csv").exists()
+
+
+def test_code_changed_after_it_was_registered_is_refused(trained, lenient):
+    """Only MLflow's own scoring server would run it."""
+    promote(trained().run_id)
+    code = next(Path.cwd().glob("mlruns/**/artifacts/pyfunc_model.py"))
+    code.write_text(code.read_text() + "print('planted')\n")
+    with pytest.raises(CheckpointError, match=r"not those that were registered; got code\.sha256"):
+        load_model(PRODUCTION)
+
+
+def test_tags_that_are_not_the_models_own_are_refused(trained, lenient, client):
+    run = trained()
+    client.set_tag(run.run_id, "data.sha256", "a" * 64)
+    decision = promote(run.run_id)
+    reasons = {v.rule: v.reason for v in decision.verdicts if not v.passed}
+    assert reasons == {"lineage": "data.sha256 of the run are not the model's"}
