@@ -3,10 +3,10 @@
 Format version 3: ``manifest.json`` (settings, tissues, calibration, provenance, and the
 SHA-256 of each other file), ``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile,
 n_donors), ``regions.tsv`` (chrom, start, end), ``MODEL_CARD.md`` (for people). Version 2 had no
-card. Reading compares all hashes first, and refuses a folder with anything else in it.
+card. Reading compares all hashes first, and refuses a folder with anything else in it, see
+`deconv.manifest`.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,25 +15,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from deconv.atlas import Atlas
 from deconv.calibrate import Calibration
 from deconv.errors import CheckpointError, DeconvError
-from deconv.files import replacing_folder, require_file
-from deconv.model import ModelConfig, TwoStageNetwork
+from deconv.files import replacing_folder
+from deconv.manifest import FILES, FORMAT_VERSION, MANIFEST, Manifest, file_hash, read_manifest
+from deconv.model import TwoStageNetwork
 from deconv.regions import RegionSet
 
-FORMAT_VERSION = 3
-MANIFEST = "manifest.json"
-_DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError)
-FILES = ("weights.safetensors", "atlas.safetensors", "regions.tsv", "MODEL_CARD.md")
+__all__ = ["FILES", "Bundle", "bundle_hash", "read_bundle", "write_bundle"]
+
+_DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
 _NO_CARD = "Nothing was written about this model.\n"
-_FILES_OF = {2: FILES[:3], 3: FILES}
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "atlas_hash": atlas.content_hash,
             "calibration": None if bundle.calibration is None else bundle.calibration.to_dict(),
             "provenance": bundle.provenance,
-            "sha256": {name: _file_hash(temporary / name) for name in FILES},
+            "sha256": {name: file_hash(temporary / name) for name in FILES},
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -86,67 +85,79 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
     CheckpointError
         If the version is another, or any file is not what was written.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         table = pd.read_csv(folder / FILES[2], sep="\t", dtype={"chrom": str})
-        regions = RegionSet.from_columns(table, manifest["build"], manifest["feature"])
+        regions = RegionSet.from_columns(table, manifest.build, manifest.feature)
         arrays: dict[str, np.ndarray] = load_arrays(folder / FILES[1])
-        atlas = Atlas(tuple(manifest["tissues"]), regions, **arrays)
-        network = TwoStageNetwork(
-            ModelConfig.model_validate(manifest["model"]),
-            atlas,
-            read_effect=manifest["read_effect"],
-        )
-        network.load_state_dict(load_file(folder / FILES[0]))
-        saved = manifest["calibration"]
+        _check_arrays(arrays, len(manifest.tissues), len(regions))
+        atlas = Atlas(tuple(manifest.tissues), regions, **arrays)
+        network = _network(manifest, atlas, load_file(folder / FILES[0]))
         calibration = None
-        if saved is not None:
-            calibration = Calibration.from_dict(saved, len(atlas.tissues))
+        if manifest.calibration is not None:
+            calibration = Calibration.from_dict(manifest.calibration, len(atlas.tissues))
+        card = folder / FILES[3]
+        text = card.read_text(encoding="utf-8") if card.exists() else ""
     except (*_DAMAGE, DeconvError) as error:
         raise CheckpointError("the parts do not fit together", where=folder, got=error) from error
-    if atlas.content_hash != manifest["atlas_hash"]:
+    if atlas.content_hash != manifest.atlas_hash:
         raise CheckpointError("the atlas is not what was written", where=folder)
-    card = folder / FILES[3]
-    return Bundle(
-        network.to(device).eval(), atlas, calibration, manifest["provenance"],
-        card.read_text() if card.exists() else "",
-    )  # fmt: skip
+    return Bundle(network.to(device).eval(), atlas, calibration, manifest.provenance, text)
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], n_tissues: int, n_regions: int) -> None:
+    """Refuse arrays of an atlas of other names, shapes or kinds, and values that none has.
+
+    Raises
+    ------
+    CheckpointError
+        If there are such.
+    """
+    shapes = {
+        "mean": (n_tissues, n_regions), "rho": (n_regions,), "profile": (n_regions,),
+        "n_donors": (n_tissues,),
+    }  # fmt: skip
+    if arrays.keys() != shapes.keys():
+        raise CheckpointError(
+            "the atlas has other arrays", got=", ".join(sorted(arrays)), expected=", ".join(shapes)
+        )
+    for name, array in arrays.items():
+        kind = "i" if name == "n_donors" else "f"
+        if array.shape != shapes[name] or array.dtype.kind != kind:
+            raise CheckpointError(
+                f"{name} of the atlas is another array", got=f"{array.dtype} {array.shape}",
+                expected=f"{kind} {shapes[name]}, by tissues and regions",
+            )  # fmt: skip
+        # NaN is in no range.
+        if not ((array >= 0) & (array < (1 if name == "mean" else np.inf))).all():
+            raise CheckpointError(f"{name} of the atlas has values that no atlas has")
+
+
+def _network(manifest: Manifest, atlas: Atlas, weights: dict[str, Tensor]) -> TwoStageNetwork:
+    """Return the network of a manifest with its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights are of another network, or no numbers.
+    """
+    config = manifest.model
+    # What is stated must not take much more memory than there is to fill it.
+    least = config.hidden_size * (2 * config.hidden_size + config.intermediate_size)
+    n_stored = sum(tensor.numel() for tensor in weights.values())
+    if least > n_stored:
+        raise CheckpointError(
+            "the weights are of a smaller network", got=f"{n_stored} values",
+            expected=f"{least} or more",
+        )  # fmt: skip
+    network = TwoStageNetwork(config, atlas, read_effect=manifest.read_effect)
+    network.load_state_dict(weights)
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise CheckpointError("weights that are no numbers", where=name)
+    return network
 
 
 def bundle_hash(folder: Path) -> str:
     """Return the SHA-256 of a bundle's manifest, which holds those of all else."""
-    return _file_hash(folder / MANIFEST)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder that holds what it lists and nothing else."""
-    require_file(folder / MANIFEST)
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        version, hashes = manifest["format_version"], dict(manifest["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError("not a manifest", where=folder / MANIFEST, got=error) from error
-    if version not in _FILES_OF:
-        raise CheckpointError(
-            "another format version", where=folder, got=version,
-            expected=" or ".join(map(str, _FILES_OF)),
-        )  # fmt: skip
-    names = _FILES_OF[version]
-    if set(hashes) != set(names):
-        raise CheckpointError(
-            "the manifest lists other files", where=folder, got=", ".join(sorted(hashes)),
-            expected=", ".join(names),
-        )  # fmt: skip
-    odd = sorted({path.name for path in folder.iterdir()} - {MANIFEST, *names})
-    if odd:
-        raise CheckpointError("a file that does not belong there", where=folder, got=odd[0])
-    for name in names:
-        require_file(folder / name)
-        if (folder / name).is_symlink() or _file_hash(folder / name) != hashes[name]:
-            raise CheckpointError("the file is not what was written", where=folder / name)
-    return manifest
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(folder / MANIFEST)

@@ -15,6 +15,8 @@ from deconv.benchmarks.bootstrap import Difference
 from deconv.configuration import Section
 from deconv.errors import ConfigError
 
+_SAID = ("true", "false")
+
 
 class Limit(Section):
     """Inclusive bounds of a metric."""
@@ -111,12 +113,29 @@ def check_sparse(params: Mapping[str, Any]) -> Verdict:
 
 
 def check_lineage(
-    tags: Mapping[str, str], rule: LineageRule, *, allow_changed_code: bool = False
+    tags: Mapping[str, str],
+    rule: LineageRule,
+    *,
+    allow_changed_code: bool = False,
+    of_model: Mapping[str, str] | None = None,
 ) -> Verdict:
-    """Require that data and code of a model are known, and that the code can be had again."""
+    """Require that data and code of a model are known, and that the code can be had again.
+
+    Parameters
+    ----------
+    tags
+        Of the run, which people can change.
+    of_model
+        Hashes that the model itself states, by the names of the tags that must agree.
+    """
     missing = [name for name in rule.tags if tags.get(name, "unknown") == "unknown"]
+    if tags.get("git.commit", "unknown") != "unknown" and tags.get("git.dirty") not in _SAID:
+        missing.append("git.dirty")
     if missing:
         return Verdict("lineage", False, f"not known: {', '.join(missing)}")
+    other = [name for name, value in (of_model or {}).items() if tags.get(name) != value]
+    if other:
+        return Verdict("lineage", False, f"{', '.join(other)} of the run are not the model's")
     changed = tags.get("git.dirty") == "true"
     commit = tags.get("git.commit", "unknown")
     code = f"release {tags['version.deconv']}" if commit == "unknown" else f"commit {commit[:12]}"

@@ -1,5 +1,6 @@
-"""Who holds a trial or a lease: a process, by a name that tells whether it still runs."""
+"""Who holds a trial or a lease: a person, and a process by a name that tells if it still runs."""
 
+import getpass
 import os
 import socket
 from pathlib import Path
@@ -18,6 +19,15 @@ def process_name(number: int | None = None) -> str:
         return f"{_machine()}/{number}"
     gone = words[0] in ("Z", "X")  # dead, and its parent has not asked how it ended
     return f"{_machine()}/{number}" if gone else f"{_machine()}/{number}/{words[19]}"
+
+
+def person_name() -> str:
+    """Return user and machine, for the record."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # in a container whose user has no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def is_gone(name: str) -> bool:

@@ -8,9 +8,8 @@ ticket has expired. The tickets stay: they are the record of who wanted what, wh
 became of it.
 """
 
-import getpass
-import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +20,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import DeconvError
-from experiments.holder import is_gone, process_name
+from experiments.holder import is_gone, person_name, process_name
 
 SECONDS = 120.0
 """How long a ticket lasts without renewal; clocks may differ by much less than this."""
 _PAUSE = 0.5
-_STATE, _EXPIRES, _PROCESS = "state", "expires", "process"
+_MAX_TEXT = 5000  # characters that the registry's database keeps
+_STATE, _EXPIRES, _PROCESS, _DRAW = "state", "expires", "process", "draw"
 
 
 class LeaseError(DeconvError):
@@ -62,6 +62,10 @@ class Lease:
         for name, value in tags.items():
             self.client.set_model_version_tag(self.book, self.number, name, value)
 
+    def describe(self, text: str) -> None:
+        """Write on the ticket what became of it; pages of MLflow show 29 characters."""
+        self.client.update_model_version(self.book, self.number, description=text[:_MAX_TEXT])
+
 
 @contextmanager
 def held(
@@ -85,10 +89,11 @@ def held(
     LeaseError
         If others hold it for so long.
     """
-    number = _draw(client, book, run_id, why)
+    draw = uuid.uuid4().hex
+    number = _draw(client, book, run_id, why, draw)
     over = Event()
     try:
-        until = _wait(client, book, number, time.monotonic() + patience)
+        until = _wait(client, book, number, draw, time.monotonic() + patience)
         lease = Lease(client, book, number, until)
         Thread(target=_keep, args=(lease, over), daemon=True).start()
         yield lease
@@ -106,20 +111,26 @@ def _keep(lease: Lease, over: Event) -> None:
             lease.until = _renew(lease.client, lease.book, lease.number)
 
 
-def _draw(client: MlflowClient, book: str, run_id: str, why: str) -> str:
-    with unless_there():
-        client.create_registered_model(
-            book, description="Who moved the aliases, when, and why. Do not delete."
-        )
+def _draw(client: MlflowClient, book: str, run_id: str, why: str, draw: str) -> str:
+    make_book(client, book)
     tags = {
         _STATE: "open",
         _EXPIRES: str(_milliseconds() + int(1000 * SECONDS)),
         _PROCESS: process_name(),
-        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "who": person_name(),
         "why": why,
+        _DRAW: draw,
     }
     drawn = client.create_model_version(book, f"runs:/{run_id}/model", run_id=run_id, tags=tags)
     return str(drawn.version)
+
+
+def make_book(client: MlflowClient, book: str) -> None:
+    """Make the registered model of the tickets, if it is not there."""
+    with unless_there():
+        client.create_registered_model(
+            book, description="Who moved the aliases, when, and why. Do not delete."
+        )
 
 
 @contextmanager
@@ -132,11 +143,15 @@ def unless_there() -> Iterator[None]:
             raise
 
 
-def _wait(client: MlflowClient, book: str, number: str, deadline: float) -> float:
+def _wait(client: MlflowClient, book: str, number: str, draw: str, deadline: float) -> float:
     """Return until when the lease holds, on the monotonic clock."""
     while True:
         until = _renew(client, book, number)
         before = [t for t in open_tickets(client, book) if int(t.version) < int(number)]
+        # MLflow's client asks again where an answer was lost, and so may draw twice.
+        for ticket in [t for t in before if t.tags.get(_DRAW) == draw]:
+            client.set_model_version_tag(book, ticket.version, _STATE, "closed")
+            before.remove(ticket)
         if not before:
             return until
         if time.monotonic() > deadline:

@@ -3,13 +3,12 @@
 import json
 from dataclasses import dataclass
 
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from rich.table import Table
 
-from deconv.errors import DeconvError
 from experiments.moves import QUALIFIED, Move, moves
 from experiments.names import MODEL_NAME
+from experiments.store import tracking_errors
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,18 @@ class Listed:
     verdicts: list[list[str | bool]]
 
 
+@tracking_errors("cannot read the registry")
 def list_models() -> list[Listed]:
     """Return all versions, the latest first.
 
     Raises
     ------
-    DeconvError
+    TrackingError
         If the registry cannot be read.
     """
     client = MlflowClient()
-    try:
-        versions = client.search_model_versions(f"name = '{MODEL_NAME}'")
-        aliases = client.get_registered_model(MODEL_NAME).aliases if versions else {}
-    except MlflowException as error:
-        raise DeconvError("cannot read the registry", got=str(error).splitlines()[0]) from error
+    versions = client.search_model_versions(f"name = '{MODEL_NAME}'")
+    aliases = client.get_registered_model(MODEL_NAME).aliases if versions else {}
     listed = []
     for found in sorted(versions, key=lambda v: -int(v.version)):
         tags = found.tags
@@ -62,8 +59,9 @@ def list_models() -> list[Listed]:
     return listed
 
 
+@tracking_errors("cannot read the registry")
 def list_moves() -> list[Move]:
-    """Return the moves of `production`, the latest first."""
+    """Return the moves of `production`, the latest first; errors as `list_models`."""
     return moves(MlflowClient())
 
 

@@ -26,6 +26,12 @@ _METRICS = {
     "calibration_error": "calibration error of presence",
 }  # fmt: skip
 
+_HEADINGS = {  # short ones: registry pages are narrow
+    "n_present": "samples", "mae": "MAE", "presence_precision": "precision",
+    "presence_recall": "recall", "presence_f1": "F1", "prediction_ratio": "ratio",
+    "spurious_mass": "spurious",
+}  # fmt: skip
+
 
 def model_card(
     name: str, config: RunConfig, data: RunData, metrics: Mapping[str, float], stats: pd.DataFrame
@@ -48,7 +54,7 @@ def model_card(
         f"- pure samples: SHA-256 `{data.pure.content_hash[:16]}`",
         f"## Results on {len(tested)} {which} mixtures\n\n" + _overall(metrics),
         "By depth (mean observations of a region):\n\n" + _by_depth(stats, tested),
-        "By tissue:\n\n" + _markdown(tissues.reset_index()),
+        "By tissue:\n\n" + _markdown(tissues.rename(columns=_HEADINGS).reset_index()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -84,15 +90,15 @@ def _by_depth(stats: pd.DataFrame, tested: RegionCounts) -> str:
         edges.append(edges[0] + 1)
     group = pd.cut(depth, edges, include_lowest=True, precision=1)
     table = of_sample.groupby(group, observed=True).agg(["size", "mean"]).reset_index()
-    table.columns = pd.Index(["depth", "samples", "mae"])
+    table.columns = pd.Index(["depth", "samples", "MAE"])
     return _markdown(table)
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
+    lines = [list(map(str, table.columns)), ["---", *["---:"] * (table.shape[1] - 1)]]
     lines += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

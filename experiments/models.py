@@ -19,7 +19,12 @@ from deconv.predictor import MIN_OVERLAP, Method, NetworkMethod
 from deconv.quality import informative_regions
 from deconv.reference import Reference
 from deconv.regions import UNKNOWN_BUILD
-from experiments.registry import fetch_model, registered_version
+from experiments.registry import (
+    fetch_model,
+    name_and_version,
+    open_registered,
+    registered_version,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class Model:
 def load_model(source: str) -> Bundle:
     """Load a model by MLflow URI, bundle folder or checkpoint file; nothing is unpickled."""
     if ":/" in source:
+        registered = name_and_version(source)
+        if registered is not None:
+            return open_registered(*registered)
         return read_bundle(fetch_model(source))
     path = Path(source)
     if path.is_file():

@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from deconv.errors import ConfigError, DeconvError
+from deconv.errors import ConfigError
 from experiments.lease import Lease
 from experiments.names import BOOK, MODEL_NAME, PREVIOUS, PRODUCTION
 
@@ -37,19 +37,13 @@ class Move:
 
 
 def alias(client: MlflowClient, name: str) -> str | None:
-    """Return the version that an alias names, None if it names none.
-
-    Raises
-    ------
-    DeconvError
-        If the registry cannot be read.
-    """
+    """Return the version that an alias names, None if it names none."""
     try:
         return str(client.get_model_version_by_alias(MODEL_NAME, name).version)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise DeconvError("cannot read the registry", got=str(error).splitlines()[0]) from error
+        raise
 
 
 def move_production(client: MlflowClient, lease: Lease, to: str) -> str | None:
@@ -71,6 +65,7 @@ def move_production(client: MlflowClient, lease: Lease, to: str) -> str | None:
     if before not in (None, to):
         client.set_registered_model_alias(MODEL_NAME, PREVIOUS, before)
     lease.note({_STAGE: _DONE})
+    lease.describe(f"{PRODUCTION}: {before or _NONE} -> {to}")
     return before
 
 

@@ -5,14 +5,12 @@ with whatever is production at that moment, so that of two who promote at once t
 meets the first.
 """
 
-import json
-import os
 from dataclasses import dataclass
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from deconv.bundle import Bundle, bundle_hash, read_bundle
+from deconv.bundle import Bundle, read_bundle
 from deconv.counts import RegionCounts
 from deconv.errors import CheckpointError, ConfigError, MismatchError
 from experiments.gates import (
@@ -27,13 +25,19 @@ from experiments.gates import (
     load_policy,
 )
 from experiments.lease import held
-from experiments.moves import QUALIFIED, alias, finish_interrupted, move_production, now
-from experiments.names import BOOK, MODEL_NAME, PREVIOUS, PRODUCTION
+from experiments.moves import alias, finish_interrupted, move_production
+from experiments.names import BOOK, BUNDLE_HASH, MODEL_NAME, PREVIOUS, PRODUCTION
+from experiments.note import check_reason, refusal, write_note
 from experiments.referee import Examined, against, examine, recorded
-from experiments.registry import fetch_model, finished_run, model_uri, register
-
-BUNDLE_HASH = "bundle.sha256"
-_MAX_TAG = 4900  # characters; MLflow takes 5,000
+from experiments.registry import (
+    fetch_model,
+    file_hashes,
+    finished_run,
+    model_uri,
+    open_registered,
+    register,
+)
+from experiments.store import tracking_errors
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Decision:
     replaced: str | None = None
 
 
+@tracking_errors("cannot promote")
 def promote(
     run_id: str,
     *,
@@ -79,11 +84,18 @@ def promote(
         If the model is damaged.
     LeaseError
         If others hold the lease for too long.
+    TrackingError
+        If the registry cannot be reached, or the user lacks the permission.
     """
+    check_reason(why)
     client, policy = MlflowClient(), policy or load_policy()
     run = finished_run(client, run_id)
     sparse = check_sparse(run.data.params)
+    reason = why or f"promote run {run.info.run_name}"
     if not sparse.passed:
+        if not dry_run:
+            with held(client, BOOK, run_id=run_id, why=reason) as lease:
+                lease.describe(f"refused: {refusal([sparse])} ({run.info.run_name})")
         return Decision(run_id, [sparse], None, False)
     folder = fetch_model(model_uri(run))
     bundle = read_bundle(folder)
@@ -92,23 +104,27 @@ def promote(
     if dry_run:
         return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
                         None, False)  # fmt: skip
-    with held(client, BOOK, run_id=run_id, why=why or f"promote run {run_id}") as lease:
+    with held(client, BOOK, run_id=run_id, why=reason) as lease:
         finish_interrupted(client, lease)
-        version = register(client, run, bundle, {BUNDLE_HASH: bundle_hash(folder)})
+        version = register(client, run, file_hashes(folder))
         if alias(client, PRODUCTION) == version:  # it is judged already
             return Decision(run_id, verdicts, version, True)
         passed = all(verdict.passed for verdict in verdicts)
         if passed:
             verdicts += _compare(client, run, examined, policy, benchmark)
             passed = all(verdict.passed for verdict in verdicts)
-        _note(client, version, policy, verdicts, why, qualified=passed)
+        write_note(
+            client, version, policy, verdicts, why=why, card=bundle.card, qualified=passed
+        )  # fmt: skip
         if not passed:
+            lease.describe(f"refused: {refusal(verdicts)} (version {version})")
             return Decision(run_id, verdicts, version, False)
         verify(client, version)
         replaced = move_production(client, lease, version)
     return Decision(run_id, verdicts, version, True, replaced)
 
 
+@tracking_errors("cannot roll back")
 def rollback(*, why: str = "") -> tuple[str, str]:
     """Make `previous` production again, and production `previous`; return both versions.
 
@@ -118,7 +134,10 @@ def rollback(*, why: str = "") -> tuple[str, str]:
         If there is no previous version, or it did not meet the rules when it was promoted.
     CheckpointError
         If its files are not those that were promoted.
+    TrackingError
+        If the registry cannot be reached, or the user lacks the permission.
     """
+    check_reason(why)
     client = MlflowClient()
     run_id = _production_run(client)
     with held(client, BOOK, run_id=run_id, why=why or "roll back") as lease:
@@ -136,22 +155,18 @@ def rollback(*, why: str = "") -> tuple[str, str]:
 
 
 def verify(client: MlflowClient, version: str) -> Bundle:
-    """Fetch a version as a user would, and check that it is complete and the one registered.
+    """Check that a version is complete and the one that was registered.
 
     Raises
     ------
     CheckpointError
         If it is not.
     """
-    expected = client.get_model_version(MODEL_NAME, version).tags.get(BUNDLE_HASH)
-    folder = fetch_model(f"models:/{MODEL_NAME}/{version}")
-    bundle = read_bundle(folder)
-    if bundle_hash(folder) != expected:
+    if BUNDLE_HASH not in client.get_model_version(MODEL_NAME, version).tags:
         raise CheckpointError(
-            "the files are not those that were registered", where=f"{MODEL_NAME} {version}",
-            got=bundle_hash(folder), expected=expected,
-        )  # fmt: skip
-    return bundle
+            "it is not known which files were registered", where=f"{MODEL_NAME} {version}"
+        )
+    return open_registered(MODEL_NAME, version)
 
 
 def _judge(
@@ -162,7 +177,11 @@ def _judge(
     allow_changed_code: bool,
 ) -> tuple[list[Verdict], Examined | None]:
     """Return what can be said without a champion, and what the model answered."""
-    lineage = check_lineage(run.data.tags, policy.lineage, allow_changed_code=allow_changed_code)
+    hashes = bundle.provenance.get("sha256", {})
+    lineage = check_lineage(
+        run.data.tags, policy.lineage, allow_changed_code=allow_changed_code,
+        of_model={f"{name}.sha256": value for name, value in hashes.items()},
+    )  # fmt: skip
     try:
         examined = recorded(run, bundle) if benchmark is None else examine(bundle, benchmark)
     except MismatchError as error:
@@ -201,32 +220,6 @@ def _compare(
     except MismatchError as error:
         return [Verdict(name, False, str(error))]
     return [check_against_champion(difference, rule), check_tissues(losses, rule)]
-
-
-def _note(
-    client: MlflowClient,
-    version: str,
-    policy: Policy,
-    verdicts: list[Verdict],
-    why: str,
-    *,
-    qualified: bool,
-) -> None:
-    """Write on the version how it was judged, for the registry's own pages."""
-    failed = [f"{v.rule}: {v.reason}" for v in verdicts if not v.passed]
-    table = json.dumps([[v.rule, v.passed, v.reason] for v in verdicts])
-    tags = {
-        "decided.at": now(),
-        "decided.by": os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown",
-        "decided.why": why,
-        "gates.sha256": policy.sha256,
-        "verdicts": table[:_MAX_TAG],
-        "refused": "; ".join(failed)[:_MAX_TAG],
-    }
-    if qualified:
-        tags[QUALIFIED] = tags["decided.at"]
-    for name, value in tags.items():
-        client.set_model_version_tag(MODEL_NAME, version, name, value)
 
 
 def _production_run(client: MlflowClient) -> str:

@@ -27,7 +27,7 @@ def code_tags() -> dict[str, str]:
     changed = _git(root, "status", "--porcelain", "--", *_PACKAGES)
     return {
         "git.commit": commit,
-        "git.dirty": str(bool(changed)).lower(),
+        "git.dirty": "unknown" if changed is None else str(bool(changed)).lower(),
         "mlflow.source.git.commit": commit,
     }
 

@@ -9,12 +9,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import read_mlflow_creds
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from deconv.errors import DeconvError
 
-_DENIED = {"PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED", "UNAUTHENTICATED"}
+_NO_SUCH_USER = "no such user, or a wrong password"
+_DENIED = {
+    "PERMISSION_DENIED": "the user lacks the permission",
+    "CUSTOMER_UNAUTHORIZED": _NO_SUCH_USER, "UNAUTHENTICATED": _NO_SUCH_USER,
+}  # fmt: skip
 _PASSING = {
     "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED",
     "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INVALID_STATE", "ENDPOINT_NOT_FOUND",
@@ -44,10 +49,19 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
     except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
         reason = first_line(error)
         code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
-        kind = AwayError if code in _PASSING | _DENIED else RefusedError
-        if code in _DENIED:
-            expected = "MLFLOW_TRACKING_USERNAME and _PASSWORD of a user who may write"
+        raise_denied(error, what)
+        kind = AwayError if code in _PASSING else RefusedError
         raise kind(what, where=store_name(), got=reason, expected=expected) from error
+
+
+def raise_denied(error: BaseException, what: str) -> None:
+    """Raise an `AwayError` that says so, if the store did not let the user do this."""
+    why = _DENIED.get(error.error_code) if isinstance(error, MlflowException) else None
+    if why is not None:
+        raise AwayError(
+            f"{what}: {why}", where=store_name(), got=read_mlflow_creds().username or "no name",
+            expected="MLFLOW_TRACKING_USERNAME and _PASSWORD of a user who may do this",
+        ) from error  # fmt: skip
 
 
 def never_reached(error: BaseException) -> bool:

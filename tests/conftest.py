@@ -15,6 +15,8 @@ from deconv.simulate import simulate_atlas
 from deconv.splits import split_by_donor
 from deconv.stored import read_h5ad
 
+pytest_plugins = ["databases", "stores", "studies"]
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 TISSUES = ("Blood", "Colon", "Cortex", "Heart", "Liver", "Lung")
 

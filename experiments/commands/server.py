@@ -36,7 +36,7 @@ def _load(profile: str, config: Path | None, overrides: tuple[str, ...]) -> "Ser
 
 @click.group()
 def server() -> None:
-    """Run the tracking server of a lab: start, back up, clean, move to PostgreSQL."""
+    """Run the tracking server of a lab: start, users, back up, clean, move to PostgreSQL."""
 
 
 @server.command()
@@ -154,3 +154,22 @@ def migrate(
     click.echo(f"all rows compared; {done.artifacts} artifacts copied")
     for place in done.left:
         click.echo(f"stays where it is, the server cannot serve it: {place}", err=True)
+
+
+@server.command()
+@click.argument("name")
+@click.option(
+    "--may", "access", type=click.Choice(["read", "train", "promote"]), required=True,
+    help="Each with what comes before it; only the admin may delete.",
+)  # fmt: skip
+def user(name: str, access: str) -> None:
+    """Let NAME read, train or promote on the server of MLFLOW_TRACKING_URI, as its admin.
+
+    DECONV_USER_PASSWORD, or _FILE, has the password of a new user, or a new one.
+    """
+    from experiments.console import quiet_libraries
+    from experiments.server.users import let_in
+
+    quiet_libraries()
+    is_new = let_in(name, access)
+    click.echo(f"{name} may {access}" + (" (new user)" if is_new else ""))

@@ -36,6 +36,7 @@ from experiments.server.secrets import (
     DATABASE_PASSWORD,
     S3_KEYS,
     SECRET_KEY,
+    USER_PASSWORD,
     read_secret,
     require_secret,
 )
@@ -153,7 +154,7 @@ def _environment(settings: ServerSettings) -> dict[str, str]:
 
 def _without_secrets() -> dict[str, str]:
     """Return this environment without what the server gets under another name or not at all."""
-    names = (ADMIN_PASSWORD, DATABASE_PASSWORD, SECRET_KEY)
+    names = (ADMIN_PASSWORD, DATABASE_PASSWORD, SECRET_KEY, USER_PASSWORD)
     hidden = {*names, *(f"{name}_FILE" for name in (*names, *S3_KEYS))}
     return {
         key: value

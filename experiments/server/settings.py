@@ -32,7 +32,7 @@ class ServerSettings(Section):
     s3_endpoint: str | None = None
     auth: bool = False
     admin: str = "admin"
-    default_permission: Literal["READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS"] = "EDIT"
+    default_permission: Literal["READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS"] = "READ"
     state: Path
     start_timeout: float = Field(default=120, gt=0, description="seconds")
     stop_timeout: float = Field(default=30, gt=0, description="seconds")

@@ -4,20 +4,18 @@ Slow: ``pytest -m slow -s tests/benchmarks/test_many_runs.py`` prints the table.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import mlflow
 import psycopg2
 import pytest
+from databases import start_postgres
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
-from ports import free_port
 
 from experiments.comparison import CURVES, compare_runs, read_curves
 from experiments.config import load_config
@@ -27,7 +25,6 @@ from experiments.metric_names import interval_names
 from experiments.reading import EXPERIMENT
 from experiments.replay import _dataset_input, dataset_data
 
-TOOLS = Path(__file__).parents[1] / "tools" / "postgres"
 DECONV = str(Path(sys.executable).with_name("deconv"))
 N_RUNS, N_EPOCHS, N_TIMES = 10_000, 30, 3
 # The value of a metric in run i, times this, differs from that in any other run.
@@ -36,22 +33,9 @@ FACTOR = "(1 + 0.0001 * ((i * 7919) % 10007))"
 
 @pytest.fixture
 def database():
-    if not Path("/usr/lib/postgresql").is_dir():
-        pytest.skip("PostgreSQL is not installed")
-    # Not below pytest's folders: user postgres may not enter them.
-    folder = Path(tempfile.mkdtemp(prefix="deconv-many-"))
-    folder.chmod(0o755)
-    port = free_port()
-    environment = {
-        **os.environ, "PG_LAB": str(folder / "data"), "PG_LAB_PORT": str(port),
-        "PG_LAB_PASSWORD": "secret",
-    }  # fmt: skip
-    try:
-        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, timeout=60)
-        yield f"postgresql+psycopg2://postgres:secret@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, timeout=60)
-        subprocess.run(["rm", "-rf", folder], check=True, timeout=60)
+    """A database of a server of its own, whose caches nobody else fills."""
+    for server in start_postgres():
+        yield server.full_url(server.create(), "postgresql+psycopg2")
 
 
 def log_first_run(client):

@@ -11,9 +11,10 @@ from tempfile import mkdtemp
 import pytest
 import torch
 import yaml
+from databases import TOOLS
 from optuna.trial import TrialState
 from ports import free_port
-from studies import DECONV, TINY, TOOLS, runs_of
+from studies import DECONV, TINY, runs_of
 
 from deconv.checkpoint import load_checkpoint
 from experiments.launch import train_and_report
@@ -196,9 +197,9 @@ def disturb(cluster, study, job, n_tasks):
     return {*first, *victim, *cut}
 
 
-def test_array_survives_scancel_kill_and_power_cut(cluster, profile, write_study, postgres):
+def test_array_survives_scancel_kill_and_power_cut(cluster, profile, write_study, database):
     file = write_study(
-        storage=postgres, budget={"trials": 8}, lease_seconds=60,
+        storage=database, budget={"trials": 8}, lease_seconds=60,
         set=["training.num_epochs=20", "training.mixtures_per_epoch=64"],
         where={
             "kind": "slurm", "profile": profile(), "jobs": 2, "threads": 1, "device": "cpu",
@@ -242,11 +243,11 @@ def test_workers_of_a_job_share_its_gpus_and_a_journal(cluster, profile, write_s
 
 
 @pytest.mark.slow
-def test_32_trials_with_everything_that_befalls_a_cluster(cluster, profile, write_study, postgres):
+def test_32_trials_with_everything_that_befalls_a_cluster(cluster, profile, write_study, database):
     """Also a slurmd that dies alone, a preemption, and a time limit."""
     asked = profile(partition="preempt", gres="gpu:a100:2", signal_seconds=60)  # two tasks a node
     file = write_study(
-        storage=postgres, budget={"trials": 32}, lease_seconds=60,
+        storage=database, budget={"trials": 32}, lease_seconds=60,
         set=["training.num_epochs=12", "training.mixtures_per_epoch=64"],
         where={"kind": "slurm", "profile": asked, "jobs": 4, "threads": 1, "device": "cpu"},
     )  # fmt: skip

@@ -4,12 +4,11 @@ import shutil
 import subprocess
 from dataclasses import replace
 
-import mlflow
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
+from stores import use_store
 
-from deconv.files import replacing
 from experiments.launch import train_and_report
 
 SMALL_RUN = {
@@ -22,34 +21,6 @@ SMALL_RUN = {
     "training": {"num_epochs": 3, "batch_size": 16, "mixtures_per_epoch": 64},
     "random_seed": 0,
 }
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """An SQLite store with its tables: creating them takes seconds, a copy none."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch, empty_store):
-    """A working directory with a store of its own, used as MLflow does by default."""
-    with replacing(tmp_path / "mlflow.db") as temporary:
-        shutil.copy(empty_store, temporary)
-    use_store(tmp_path, monkeypatch)
-    return tmp_path
-
-
-def use_store(folder, monkeypatch):
-    """Make a folder the working directory, and its database MLflow's."""
-    monkeypatch.chdir(folder)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
-    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +62,12 @@ def runs(four_runs, monkeypatch):
 @pytest.fixture
 def client(store):
     return MlflowClient()
+
+
+@pytest.fixture(scope="session")
+def small_run():
+    """The small run's configuration, not to be changed."""
+    return SMALL_RUN
 
 
 @pytest.fixture

@@ -102,11 +102,21 @@ KNOWN = {
         ({"git.dirty": "true"}, False, "commit aaaaaaaaaaaa with changes that were not committed"),
         ({"git.commit": "unknown", "git.dirty": "unknown"}, True, "release 0.1.0"),
         ({"data.sha256": "unknown"}, False, "not known: data.sha256"),
+        ({"git.dirty": "unknown"}, False, "not known: git.dirty"),
     ],
 )
 def test_lineage(changes, passed, reason):
     verdict = check_lineage({**KNOWN, **changes}, load_policy().lineage)
     assert (verdict.passed, verdict.reason) == (passed, reason)
+
+
+def test_hashes_of_the_run_must_be_those_of_its_model():
+    rule, own = load_policy().lineage, {"data.sha256": "d", "atlas.sha256": "e"}
+    assert check_lineage(KNOWN, rule, of_model=own).passed
+    verdict = check_lineage({**KNOWN, "atlas.sha256": "f"}, rule, of_model=own)
+    assert (verdict.passed, verdict.reason) == (
+        False, "atlas.sha256 of the run are not the model's",
+    )  # fmt: skip
 
 
 def test_changed_code_can_be_allowed():

@@ -1,23 +1,17 @@
 """A real server, killed with -9 while many runs write to it, has every point exactly once."""
 
-import os
 import shutil
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import mkdtemp
 
 import mlflow
 import pytest
 import sqlalchemy
 from light_run import Server, light_run, runs_in
-from ports import free_port
 
 from experiments.sync import sync_folder
 
-TOOLS = Path(__file__).parents[1] / "tools" / "postgres"
 COUNT = """
     SELECT COUNT(*) AS points, COUNT(DISTINCT run_uuid) AS runs FROM metrics
     WHERE key LIKE 'train/%'
@@ -26,24 +20,6 @@ REPEATED = """
     SELECT run_uuid, key, step, COUNT(*) FROM metrics GROUP BY run_uuid, key, step
     HAVING COUNT(*) <> 1
 """
-
-
-@pytest.fixture
-def postgres():
-    """A PostgreSQL server of its own; its URI."""
-    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(mkdtemp(prefix="deconv-pg-"))  # pytest's folders are closed to its user
-    folder.chmod(0o755)
-    port = free_port()
-    lab = {"PG_LAB": str(folder / "pg"), "PG_LAB_PORT": str(port), "PG_LAB_PASSWORD": "secret"}
-    environment = {**os.environ, **lab}
-    try:
-        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, capture_output=True)
-        yield f"postgresql+psycopg2://postgres:secret@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, capture_output=True)
-        shutil.rmtree(folder)
 
 
 def write_while_killing(tmp_path, backend, *, n_runs, n_epochs, n_metrics, n_kills, pause, alive):
@@ -96,7 +72,7 @@ def test_killed_server_has_each_point_once(tmp_path, empty_store):
 @pytest.mark.slow
 def test_server_on_postgresql_killed_ten_times_has_each_point_of_32_runs_once(tmp_path, postgres):
     points = write_while_killing(
-        tmp_path, postgres,
+        tmp_path, postgres.full_url(postgres.create(), "postgresql+psycopg2"),
         n_runs=32, n_epochs=30, n_metrics=40, n_kills=10, pause=3.0, alive=3.0,
     )  # fmt: skip
     assert points == 32 * 30 * 40

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -149,10 +150,16 @@ class Server:
                 time.sleep(0.1)
         raise TimeoutError((self._folder / "server.log").read_text())
 
+    @property
+    def pid(self):
+        """The number of its process and of its process group."""
+        return self._process.pid
+
     def kill(self):
         """End every process of the server at once, as a power cut does."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # somebody else killed it
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 

@@ -1,22 +1,13 @@
-"""What tests of studies share: a tracking store, PostgreSQL, and studies of tiny runs."""
+"""What tests of studies share: a tracking store, a database, and studies of tiny runs."""
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from tempfile import mkdtemp
 
-import mlflow
 import pytest
 import yaml
-from mlflow.tracking import MlflowClient
-from ports import free_port
+from stores import use_store
 
-from tuning.config import StudyConfig
-from tuning.study import Study
-
-TOOLS = Path(__file__).parents[1] / "tools"
 DECONV = str(Path(sys.executable).with_name("deconv"))
 TINY = {
     "data": {
@@ -32,27 +23,25 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """An SQLite store with its tables: creating them takes seconds, a copy none."""
-    folder = tmp_path_factory.mktemp("store")
+def study_store(tmp_path_factory, empty_store):
+    """A store in which the experiment is there: workers would make it all at once."""
+    from mlflow.tracking import MlflowClient
+
+    folder = tmp_path_factory.mktemp("study")
+    shutil.copy(empty_store, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-        client.search_experiments()
         client.create_experiment("sparse-deconvolution", artifact_location="mlartifacts")
     return folder / "mlflow.db"
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, empty_store, atlas_file):
+def place(tmp_path, monkeypatch, study_store, atlas_file):
     """A working directory with a tracking store of its own and the tiny run's configuration."""
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
+    shutil.copy(study_store, tmp_path / "mlflow.db")
+    use_store(tmp_path, monkeypatch)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    mlflow.set_tracking_uri(None)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     return tmp_path
 
@@ -79,6 +68,8 @@ def settings(place, atlas_file):
 @pytest.fixture
 def begin(settings):
     """Begin a study of tiny runs."""
+    from tuning.config import StudyConfig  # only where it is needed: it takes seconds
+    from tuning.study import Study
 
     def make(plan=(), **changed):
         return Study.begin(StudyConfig.model_validate(settings(**changed)), plan)
@@ -97,49 +88,16 @@ def write_study(place, settings):
     return write
 
 
-@pytest.fixture(scope="session")
-def postgres_server():
-    """A PostgreSQL server; its URL."""
-    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(mkdtemp(prefix="deconv-pg-"))  # pytest's folders are closed to its user
-    folder.chmod(0o755)
-    port = free_port()
-    environment = {
-        **os.environ, "PG_LAB": str(folder / "pg"), "PG_LAB_PORT": str(port),
-        "PG_LAB_PASSWORD": "study",
-    }  # fmt: skip
-    try:
-        subprocess.run(
-            [TOOLS / "postgres" / "start-pg.sh"], env=environment, check=True, capture_output=True
-        )
-        yield f"postgresql://postgres:study@127.0.0.1:{port}"
-    finally:
-        subprocess.run(
-            [TOOLS / "postgres" / "stop-pg.sh"], env=environment, check=True, capture_output=True
-        )
-        shutil.rmtree(folder)
-
-
 @pytest.fixture
-def postgres(postgres_server, request):
-    """An empty database of the server; its URL."""
-    from sqlalchemy import create_engine, text
-
-    name = f"test_{abs(hash(request.node.name)) % 10**8}"
-    engine = create_engine(
-        f"{postgres_server}/postgres".replace("postgresql:", "postgresql+psycopg2:"),
-        isolation_level="AUTOCOMMIT",
-    )
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{postgres_server}/{name}"
+def database(postgres):
+    """An empty PostgreSQL database; its URL, with the password."""
+    return postgres.full_url(postgres.create())
 
 
 def runs_of(study):
     """The MLflow runs of a study by trial number, its own without one."""
+    from mlflow.tracking import MlflowClient
+
     client = MlflowClient()
     ids = [e.experiment_id for e in client.search_experiments()]
     found = client.search_runs(ids, f"tags.study = '{study.config.name}'", max_results=1000)

@@ -27,7 +27,7 @@ class Clock:
 
 @pytest.fixture(params=["journal", "postgres"])
 def study(request, begin):
-    storage = "journal" if request.param == "journal" else request.getfixturevalue("postgres")
+    storage = "journal" if request.param == "journal" else request.getfixturevalue("database")
     return begin(storage=storage, budget={"trials": 2}, lease_seconds=LEASE)
 
 
@@ -167,7 +167,7 @@ def test_budget_in_hours_and_of_failures(begin):
     ],
 )
 def test_many_workers_begin_each_trial_once(begin, request, kind, n_trials, n_workers):
-    storage = "journal" if kind == "journal" else request.getfixturevalue("postgres")
+    storage = "journal" if kind == "journal" else request.getfixturevalue("database")
     study = begin(storage=storage, budget={"trials": n_trials}, sampler={"kind": "random"})
     assert run_quick_workers(study, n_workers) == [0] * n_workers
     trials = study.trials()

@@ -247,9 +247,9 @@ def test_stopped_study_goes_on_and_a_trial_that_kills_its_workers_fails(begin):
     assert complete.info.status == "FINISHED"
 
 
-def test_worker_survives_lost_connections_and_a_lost_lease(begin, postgres):
-    study = begin(storage=postgres, budget={"trials": 1}, set=["training.num_epochs=40"])
-    engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg2:"))
+def test_worker_survives_lost_connections_and_a_lost_lease(begin, database):
+    study = begin(storage=database, budget={"trials": 1}, set=["training.num_epochs=40"])
+    engine = create_engine(database.replace("postgresql:", "postgresql+psycopg2:"))
     others = "datname = current_database() AND pid <> pg_backend_pid()"
 
     def disturb():
@@ -305,7 +305,7 @@ def test_dashboard_serves_the_study(begin):
 
 @pytest.mark.parametrize("kind", ["journal", "postgres"])
 def test_killed_and_asked_workers_leave_nothing_undone(write_study, request, kind):
-    storage = "journal" if kind == "journal" else request.getfixturevalue("postgres")
+    storage = "journal" if kind == "journal" else request.getfixturevalue("database")
     file = write_study(
         storage=storage, budget={"trials": 3}, lease_seconds=30,
         set=["training.num_epochs=15", "training.mixtures_per_epoch=64"],

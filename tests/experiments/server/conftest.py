@@ -1,26 +1,22 @@
-"""A real PostgreSQL that asks for its password, and a real S3 server that checks keys."""
+"""A production server: PostgreSQL, a real S3 server that checks keys, and passwords."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import boto3
-import psycopg2
 import pytest
+from databases import Postgres
 from mlflow.tracking import MlflowClient
 from ports import free_port
 
-TOOLS = Path(__file__).parents[2] / "tools" / "postgres"
-DATABASE_PASSWORD = "r@nd:om/%25 pass"  # signs that a URL, an .ini and a shell each mistake
 ADMIN_PASSWORD = "correct-horse-battery"
 S3_KEYS = ("testkey", "testsecret")
 SECRETS = {
-    "DECONV_DATABASE_PASSWORD": DATABASE_PASSWORD,
+    "DECONV_DATABASE_PASSWORD": Postgres.password,
     "DECONV_ADMIN_PASSWORD": ADMIN_PASSWORD,
     "DECONV_SECRET_KEY": "0123456789abcdef" * 2,
     "AWS_ACCESS_KEY_ID": S3_KEYS[0],
@@ -31,54 +27,6 @@ SECRETS = {
 def answers(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-class Postgres:
-    password = DATABASE_PASSWORD
-
-    def __init__(self, port):
-        self.port, self.made = port, 0
-
-    def query(self, database, text, *values):
-        connection = psycopg2.connect(
-            host="127.0.0.1", port=self.port, user="postgres", password=DATABASE_PASSWORD,
-            dbname=database,
-        )  # fmt: skip
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(text, values)
-            rows = cursor.fetchall() if cursor.description else []
-        connection.close()
-        return rows
-
-    def create(self):
-        """Make an empty database and return its name."""
-        self.made += 1
-        self.query("postgres", f"CREATE DATABASE deconv{self.made}")
-        return f"deconv{self.made}"
-
-    def url(self, database):
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    if not Path("/usr/lib/postgresql").is_dir():
-        pytest.skip("PostgreSQL is not installed")
-    # Not below pytest's folders: user postgres may not enter them.
-    folder = Path(tempfile.mkdtemp(prefix="deconv-pg-"))
-    folder.chmod(0o755)
-    port = free_port()
-    environment = {
-        **os.environ, "PG_LAB": str(folder / "data"), "PG_LAB_PORT": str(port),
-        "PG_LAB_PASSWORD": DATABASE_PASSWORD, "PG_LAB_CONNECTIONS": "300",
-    }  # fmt: skip
-    try:
-        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, timeout=60)
-        yield Postgres(port)
-    finally:
-        subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, timeout=60)
-        shutil.rmtree(folder)
 
 
 class S3:

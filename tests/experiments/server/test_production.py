@@ -268,7 +268,8 @@ def test_permissions_hold_for_users_that_the_admin_makes(production, production_
     run = production_client.create_run("0").info.run_id
     point = {"run_id": run, "key": "m", "value": 1.0, "timestamp": 1, "step": 0}
     log = f"{address}/api/2.0/mlflow/runs/log-metric"
-    assert requests.post(log, json=point, auth=member, timeout=30).status_code == 200
+    assert requests.post(log, json=point, auth=member, timeout=30).status_code == 403
+    assert requests.post(log, json=point, auth=admin, timeout=30).status_code == 200
     delete = f"{address}/api/2.0/mlflow/experiments/delete"
     answer = requests.post(delete, json={"experiment_id": "0"}, auth=member, timeout=30)
     assert answer.status_code == 403
