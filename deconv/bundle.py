@@ -113,6 +113,11 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
     )  # fmt: skip
 
 
+def check_bundle(folder: Path) -> None:
+    """Compare a bundle's files with their hashes, without loading; errors as `read_bundle`."""
+    _read_manifest(folder)
+
+
 def bundle_hash(folder: Path) -> str:
     """Return the SHA-256 of a bundle's manifest, which holds those of all else."""
     return _file_hash(folder / MANIFEST)

@@ -110,7 +110,7 @@ class _Analysis:
         self._skip_empty = skip_empty
         self._tables: list[pd.DataFrame] = []
         self._measured: list[Measured] = []
-        self._notes: list[str] = []
+        self._notes = list(model.notes)
         self._file_of: dict[str, Path] = {}
 
     def add(self, source: Source) -> None:

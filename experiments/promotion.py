@@ -28,11 +28,10 @@ from experiments.gates import (
 )
 from experiments.lease import held
 from experiments.moves import QUALIFIED, alias, finish_interrupted, move_production, now
-from experiments.names import BOOK, MODEL_NAME, PREVIOUS, PRODUCTION
+from experiments.names import BOOK, BUNDLE_HASH, MODEL_NAME, PREVIOUS, PRODUCTION
 from experiments.referee import Examined, against, examine, recorded
 from experiments.registry import fetch_model, finished_run, model_uri, register
 
-BUNDLE_HASH = "bundle.sha256"
 _MAX_TAG = 4900  # characters; MLflow takes 5,000
 
 

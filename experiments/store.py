@@ -50,6 +50,12 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
         raise kind(what, where=store_name(), got=reason, expected=expected) from error
 
 
+def was_denied(error: TrackingError) -> bool:
+    """Whether the store answered that this user may not."""
+    cause = error.__cause__
+    return isinstance(cause, MlflowException) and cause.error_code in _DENIED
+
+
 def never_reached(error: BaseException) -> bool:
     """Whether an error came from the way to the store, not from the store.
 
