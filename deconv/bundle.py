@@ -1,9 +1,10 @@
 """The model as shipped: a folder with everything prediction needs, and nothing to execute.
 
-Format version 3: ``manifest.json`` (settings, tissues, calibration, provenance, and the
-SHA-256 of each other file), ``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile,
-n_donors), ``regions.tsv`` (chrom, start, end), ``MODEL_CARD.md`` (for people). Version 2 had no
-card. Reading compares all hashes first, and refuses a folder with anything else in it.
+Format version 3: ``manifest.json`` (settings, tissues, calibration, provenance, the SHA-256 of
+each other file, and since they are kept, figures of the training samples),
+``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile, n_donors), ``regions.tsv``
+(chrom, start, end), ``MODEL_CARD.md`` (for people). Version 2 had no card. Reading compares all
+hashes first, and refuses a folder with anything else in it.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from deconv.errors import CheckpointError, DeconvError
 from deconv.files import replacing_folder, require_file
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.regions import RegionSet
+from deconv.trained_range import TrainedRange
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -40,7 +42,8 @@ _FILES_OF = {2: FILES[:3], 3: FILES}
 class Bundle:
     """A network, its atlas, how sure it is, and where they come from (run, hashes, donors).
 
-    ``card`` says in Markdown what the model is for and how good it is.
+    ``card`` says in Markdown what the model is for and how good it is; ``trained`` what samples
+    like those that it was trained on look like.
     """
 
     network: TwoStageNetwork
@@ -48,6 +51,7 @@ class Bundle:
     calibration: Calibration | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     card: str = ""
+    trained: TrainedRange | None = None
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -69,6 +73,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "read_effect": network.estimator.read_effect,
             "model": network.config.model_dump(mode="json"),
             "atlas_hash": atlas.content_hash,
+            "trained": None if bundle.trained is None else bundle.trained.to_dict(),
             "calibration": None if bundle.calibration is None else bundle.calibration.to_dict(),
             "provenance": bundle.provenance,
             "sha256": {name: _file_hash(temporary / name) for name in FILES},
@@ -102,6 +107,8 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
         calibration = None
         if saved is not None:
             calibration = Calibration.from_dict(saved, len(atlas.tissues))
+        measured = manifest.get("trained")
+        trained = None if measured is None else TrainedRange.from_dict(measured)
     except (*_DAMAGE, DeconvError) as error:
         raise CheckpointError("the parts do not fit together", where=folder, got=error) from error
     if atlas.content_hash != manifest["atlas_hash"]:
@@ -109,7 +116,7 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
     card = folder / FILES[3]
     return Bundle(
         network.to(device).eval(), atlas, calibration, manifest["provenance"],
-        card.read_text() if card.exists() else "",
+        card.read_text() if card.exists() else "", trained,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from deconv.predictor import MIN_OVERLAP, Method, NetworkMethod
 from deconv.quality import informative_regions
 from deconv.reference import Reference
 from deconv.regions import UNKNOWN_BUILD
+from deconv.trained_range import TrainedRange
 from experiments.model_cache import fetch_cached
 from experiments.registry import fetch_model, is_registered
 
@@ -41,7 +42,7 @@ class Model:
     """A method with its atlas, and where it is from, in words, for reports.
 
     ``informative`` says which regions speak for each tissue, [T, R]; ``notes`` what a person
-    should know of how it was found.
+    should know of how it was found, ``trained`` what its training samples look like, if known.
     """
 
     method: Method
@@ -50,6 +51,7 @@ class Model:
     identity: Identity
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    trained: TrainedRange | None = None
 
 
 def load_model(source: str) -> Bundle:
@@ -112,10 +114,8 @@ def open_model(
     }
     if note:
         facts["model version"] += f", as last known: {note}"
-    return _model(
-        method, bundle.atlas, informative_regions(bundle.atlas), facts, identity,
-        (note,) if note else (),
-    )  # fmt: skip
+    model = _model(method, bundle.atlas, informative_regions(bundle.atlas), facts, identity)
+    return replace(model, notes=(note,) if note else (), trained=bundle.trained)
 
 
 def _of_atlas(source: str, reference: Reference, min_overlap: float) -> Model:
@@ -147,7 +147,6 @@ def _model(
     informative: np.ndarray,
     facts: Mapping[str, str],
     identity: Identity,
-    notes: tuple[str, ...] = (),
 ) -> Model:
     regions = atlas.regions
     return Model(
@@ -162,5 +161,4 @@ def _model(
             "regions SHA-256": regions.content_hash,
             "made by": f"deconv {metadata.version('deconv')}",
         },
-        notes,
     )

@@ -9,7 +9,9 @@ from deconv.evaluate import draw_mixtures
 from deconv.inference import calibrate
 from deconv.mixtures import MixingEngine
 from deconv.model import ModelConfig, TwoStageNetwork
+from deconv.predictor import NetworkMethod
 from deconv.splits import split_by_donor
+from deconv.trained_range import trained_range
 from experiments.names import BUNDLE_HASH, MODEL_NAME
 
 
@@ -23,7 +25,10 @@ def write_small_bundle(folder, pure, mixture_config, *, called_from=0.5):
     validation = draw_mixtures(engine, 200)
     provenance = {"run": "a-run", "run_id": "1234", "sha256": {"data": "abcd"}}
     calibration = calibrate(network, validation)
-    write_bundle(folder, Bundle(network, atlas, calibration, provenance))
+    trained = trained_range(
+        NetworkMethod(network, atlas, calibration=calibration), atlas, validation
+    )
+    write_bundle(folder, Bundle(network, atlas, calibration, provenance, trained=trained))
     return folder
 
 
