@@ -42,7 +42,8 @@ class Model:
     """A method with its atlas, and where it is from, in words, for reports.
 
     ``informative`` says which regions speak for each tissue, [T, R]; ``notes`` what a person
-    should know of how it was found, ``trained`` what its training samples look like, if known.
+    should know of how it was found, ``trained`` what its training samples look like, if known,
+    ``place`` the file or folder that it was read from.
     """
 
     method: Method
@@ -52,6 +53,7 @@ class Model:
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     trained: TrainedRange | None = None
+    place: Path = field(default_factory=Path)
 
 
 def load_model(source: str) -> Bundle:
@@ -59,18 +61,18 @@ def load_model(source: str) -> Bundle:
     return _load(source)[0]
 
 
-def _load(source: str) -> tuple[Bundle, Identity, str]:
-    """Return a model, what it is, and a note if that is not certain."""
+def _load(source: str) -> tuple[Bundle, Identity, Path, str]:
+    """Return a model, what it is, where it is, and a note if it is not certainly what is meant."""
     if is_registered(source):
         fetched = fetch_cached(source)
         identity = Identity(fetched.name, fetched.version, fetched.sha256)
-        return read_bundle(fetched.folder), identity, fetched.note
+        return read_bundle(fetched.folder), identity, fetched.folder, fetched.note
     path = fetch_model(source) if ":/" in source else Path(source)
     if path.is_file():
         checkpoint = load_checkpoint(path)
         bundle = Bundle(checkpoint.network, checkpoint.atlas)
-        return bundle, Identity(source, "", _file_hash(path)), ""
-    return read_bundle(path), Identity(source, "", bundle_hash(path)), ""
+        return bundle, Identity(source, "", _file_hash(path)), path, ""
+    return read_bundle(path), Identity(source, "", bundle_hash(path)), path, ""
 
 
 def _file_hash(path: Path) -> str:
@@ -98,7 +100,7 @@ def open_model(
     """
     if ":/" not in source and source.lower().endswith(SUFFIXES):
         return _of_atlas(source, open_atlas(Path(source), build=build), min_overlap)
-    bundle, identity, note = _load(source)
+    bundle, identity, place, note = _load(source)
     method = NetworkMethod(
         bundle.network, bundle.atlas, calibration=bundle.calibration, min_overlap=min_overlap
     )
@@ -115,7 +117,7 @@ def open_model(
     if note:
         facts["model version"] += f", as last known: {note}"
     model = _model(method, bundle.atlas, informative_regions(bundle.atlas), facts, identity)
-    return replace(model, notes=(note,) if note else (), trained=bundle.trained)
+    return replace(model, notes=(note,) if note else (), trained=bundle.trained, place=place)
 
 
 def _of_atlas(source: str, reference: Reference, min_overlap: float) -> Model:
@@ -135,10 +137,9 @@ def _of_atlas(source: str, reference: Reference, min_overlap: float) -> Model:
         "method": f"{name}: neither intervals nor limits of detection",
         "MLflow run": "none",
     }
-    return _model(
-        method, atlas, informative_regions(atlas, reference.target), facts,
-        Identity(source, "", atlas.content_hash),
-    )  # fmt: skip
+    identity = Identity(source, "", atlas.content_hash)
+    informative = informative_regions(atlas, reference.target)
+    return replace(_model(method, atlas, informative, facts, identity), place=Path(source))
 
 
 def _model(

@@ -36,6 +36,11 @@ class Part:
     findings: list[Finding]
     notes: list[str]
 
+    @classmethod
+    def nothing(cls, findings: Sequence[Finding] = ()) -> "Part":
+        """Return a part without samples."""
+        return cls(pd.DataFrame(), None, pd.DataFrame(), list(findings), [])
+
 
 @dataclass(frozen=True)
 class Prediction:
