@@ -1,10 +1,10 @@
 """The model as shipped: a folder with everything prediction needs, and nothing to execute.
 
-Format version 3: ``manifest.json`` (settings, tissues, calibration, provenance, and the
-SHA-256 of each other file), ``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile,
-n_donors), ``regions.tsv`` (chrom, start, end), ``MODEL_CARD.md`` (for people). Version 2 had no
-card. Reading compares all hashes first, and refuses a folder with anything else in it, see
-`deconv.manifest`.
+Format version 3: ``manifest.json`` (settings, tissues, calibration, provenance, the SHA-256 of
+each other file, and since they are kept, figures of the training samples),
+``weights.safetensors``, ``atlas.safetensors`` (mean, rho, profile, n_donors), ``regions.tsv``
+(chrom, start, end), ``MODEL_CARD.md`` (for people). Version 2 had no card. Reading compares all
+hashes first, and refuses a folder with anything else in it, see `deconv.manifest`.
 """
 
 import json
@@ -28,8 +28,9 @@ from deconv.files import replacing_folder
 from deconv.manifest import FILES, FORMAT_VERSION, MANIFEST, Manifest, file_hash, read_manifest
 from deconv.model import TwoStageNetwork
 from deconv.regions import RegionSet
+from deconv.trained_range import TrainedRange
 
-__all__ = ["FILES", "Bundle", "bundle_hash", "read_bundle", "write_bundle"]
+__all__ = ["FILES", "Bundle", "bundle_hash", "check_bundle", "read_bundle", "write_bundle"]
 
 _DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
 _NO_CARD = "Nothing was written about this model.\n"
@@ -39,7 +40,8 @@ _NO_CARD = "Nothing was written about this model.\n"
 class Bundle:
     """A network, its atlas, how sure it is, and where they come from (run, hashes, donors).
 
-    ``card`` says in Markdown what the model is for and how good it is.
+    ``card`` says in Markdown what the model is for and how good it is; ``trained`` what samples
+    like those that it was trained on look like.
     """
 
     network: TwoStageNetwork
@@ -47,6 +49,7 @@ class Bundle:
     calibration: Calibration | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     card: str = ""
+    trained: TrainedRange | None = None
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -68,6 +71,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
             "read_effect": network.estimator.read_effect,
             "model": network.config.model_dump(mode="json"),
             "atlas_hash": atlas.content_hash,
+            "trained": None if bundle.trained is None else bundle.trained.to_dict(),
             "calibration": None if bundle.calibration is None else bundle.calibration.to_dict(),
             "provenance": bundle.provenance,
             "sha256": {name: file_hash(temporary / name) for name in FILES},
@@ -96,13 +100,16 @@ def read_bundle(folder: Path, *, device: torch.device | str = "cpu") -> Bundle:
         calibration = None
         if manifest.calibration is not None:
             calibration = Calibration.from_dict(manifest.calibration, len(atlas.tissues))
+        trained = None if manifest.trained is None else TrainedRange.from_dict(manifest.trained)
         card = folder / FILES[3]
         text = card.read_text(encoding="utf-8") if card.exists() else ""
     except (*_DAMAGE, DeconvError) as error:
         raise CheckpointError("the parts do not fit together", where=folder, got=error) from error
     if atlas.content_hash != manifest.atlas_hash:
         raise CheckpointError("the atlas is not what was written", where=folder)
-    return Bundle(network.to(device).eval(), atlas, calibration, manifest.provenance, text)
+    return Bundle(
+        network.to(device).eval(), atlas, calibration, manifest.provenance, text, trained
+    )
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], n_tissues: int, n_regions: int) -> None:
@@ -156,6 +163,11 @@ def _network(manifest: Manifest, atlas: Atlas, weights: dict[str, Tensor]) -> Tw
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise CheckpointError("weights that are no numbers", where=name)
     return network
+
+
+def check_bundle(folder: Path) -> None:
+    """Compare a bundle's files with their hashes, without loading; errors as `read_bundle`."""
+    read_manifest(folder)
 
 
 def bundle_hash(folder: Path) -> str:

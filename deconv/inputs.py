@@ -87,8 +87,13 @@ def is_sheet(path: Path) -> bool:
     return names[0] == NEEDED[0] or set(NEEDED) <= set(names)
 
 
-def read_sheet(path: Path) -> list[Source]:
+def read_sheet(path: Path, *, need_files: bool = True) -> list[Source]:
     """Read a sample sheet, and return its files in the order of their first samples.
+
+    Parameters
+    ----------
+    need_files
+        Whether all files have to be there by now.
 
     Raises
     ------
@@ -113,7 +118,8 @@ def read_sheet(path: Path) -> list[Source]:
         _refuse(table, table[name].isna(), f"no {name}", path)
     _refuse(table, table["sample"].duplicated(), "a sample is listed twice", path, "sample")
     files = table["path"].map(lambda name: path.parent / name)
-    _refuse(table, ~files.map(Path.is_file), "no such file", path, "path")
+    if need_files:
+        _refuse(table, ~files.map(Path.is_file), "no such file", path, "path")
     table = table.set_index("sample")
     return [
         Source(Path(file), rows, path)

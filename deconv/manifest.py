@@ -47,6 +47,7 @@ class Manifest(BaseModel):
     read_effect: Annotated[float, Field(ge=0)]
     model: ModelConfig
     atlas_hash: _Sha256
+    trained: dict[str, Any] | None = None
     calibration: dict[str, Any] | None
     provenance: dict[str, Any]
     sha256: dict[str, _Sha256]

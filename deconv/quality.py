@@ -5,7 +5,7 @@ Shape letters: N = samples, T = tissues, R = regions.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -40,8 +40,9 @@ class Measured:
     table
         A row per sample: `n_observed` regions, mean `coverage`, `misfit` (mean squared
         residual of the best fit of the atlas in units of its expected variance; 1 or less is
-        good), `correlation` of that fit with the data, `sex` ("male", "female" or "" where
-        it cannot be told), `content` (a hash), and those `LABELS` that the data have.
+        good), `correlation` of that fit with the data, `shift` (mean of the data's beta
+        values less the fit's), `sex` ("male", "female" or "" where it cannot be told),
+        `content` (a hash), and those `LABELS` that the data have.
     observed
         Informative regions of each tissue that are observed.
     signature
@@ -59,6 +60,13 @@ class Measured:
     def assessable(self) -> Bool[np.ndarray, "N T"]:
         """Whether enough of a tissue's informative regions are observed to say it is absent."""
         return enough_observed(self.observed, self.n_informative)
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> "Measured":
+        """Return what was measured of the samples at these positions."""
+        return replace(
+            self, table=self.table.iloc[rows], observed=self.observed[rows],
+            signature=self.signature[rows],
+        )  # fmt: skip
 
 
 def informative_regions(atlas: Atlas, target: np.ndarray | None = None) -> Bool[np.ndarray, "T R"]:
@@ -102,13 +110,14 @@ def measure(atlas: Atlas, counts: RegionCounts, informative: Bool[np.ndarray, "T
     """Measure samples, whose counts are at the atlas' regions."""
     coverage = counts.coverage
     observed = coverage > 0
-    misfit, correlation = _fit(atlas, counts)
+    misfit, correlation, shift = _fit(atlas, counts)
     table = pd.DataFrame(
         {
             "n_observed": observed.sum(axis=1),
             "coverage": coverage.mean(axis=1, dtype=np.float64),
             "misfit": misfit,
             "correlation": correlation,
+            "shift": shift,
             "sex": _sex(atlas, coverage),
             "content": [
                 hashlib.sha256(np.stack(pair).astype("<i8").tobytes()).hexdigest()
@@ -160,13 +169,13 @@ def same_counts(
     return np.where(usable, same.sum(axis=1) / np.maximum(n_deep, 1), 0.0)
 
 
-def _fit(atlas: Atlas, counts: RegionCounts) -> tuple[np.ndarray, np.ndarray]:
-    """Return misfit and correlation of each sample with the best non-negative fit."""
+def _fit(atlas: Atlas, counts: RegionCounts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return misfit, correlation and shift of each sample with the best non-negative fit."""
     n = counts.coverage.astype(np.float64)
     seen = n.any(axis=1)
-    misfit, correlation = np.full((2, len(n)), np.nan)
+    misfit, correlation, shift = np.full((3, len(n)), np.nan)
     if not seen.any():
-        return misfit, correlation
+        return misfit, correlation, shift
     part = counts.take(np.flatnonzero(seen))
     method = NonNegativeLeastSquares(atlas, weighted=True, min_overlap=0)
     fitted = method.predict(part).proportions @ atlas.mean.astype(np.float64)
@@ -176,9 +185,10 @@ def _fit(atlas: Atlas, counts: RegionCounts) -> tuple[np.ndarray, np.ndarray]:
         beta = counts.methylated[row][where] / depth
         variance = mean * (1 - mean) * (1 / depth + atlas.rho[where])
         misfit[row] = np.mean((beta - mean) ** 2 / variance)
+        shift[row] = np.mean(beta - mean)
         if where.sum() > 2 and np.ptp(beta) > 0 and np.ptp(mean) > 0:
             correlation[row] = np.corrcoef(beta, mean)[0, 1]
-    return misfit, correlation
+    return misfit, correlation, shift
 
 
 def _sex(atlas: Atlas, coverage: Int[np.ndarray, "N R"]) -> list[str]:

@@ -1,7 +1,7 @@
 """What samples are analysed with: a model from the registry or a folder, or an atlas alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -11,47 +11,68 @@ from jaxtyping import Bool
 from deconv.atlas import Atlas
 from deconv.baselines import NonNegativeLeastSquares
 from deconv.benchmarks.published import UxmNnls
-from deconv.bundle import Bundle, read_bundle
+from deconv.bundle import Bundle, bundle_hash, read_bundle
 from deconv.checkpoint import load_checkpoint
 from deconv.formats.atlases import SUFFIXES, open_atlas
 from deconv.formats.uxm_atlas import UxmAtlas
+from deconv.manifest import file_hash
 from deconv.predictor import MIN_OVERLAP, Method, NetworkMethod
 from deconv.quality import informative_regions
 from deconv.reference import Reference
 from deconv.regions import UNKNOWN_BUILD
-from experiments.registry import (
-    fetch_model,
-    name_and_version,
-    open_registered,
-    registered_version,
-)
+from deconv.trained_range import TrainedRange
+from experiments.model_cache import fetch_cached
+from experiments.registry import fetch_model, is_registered
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a model from all others: its name and version, and the hash of its files.
+
+    The version of a model that is not from the registry is empty.
+    """
+
+    name: str
+    version: str
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Model:
     """A method with its atlas, and where it is from, in words, for reports.
 
-    ``informative`` says which regions speak for each tissue, [T, R].
+    ``informative`` says which regions speak for each tissue, [T, R]; ``notes`` what a person
+    should know of how it was found, ``trained`` what its training samples look like, if known,
+    ``place`` the file or folder that it was read from.
     """
 
     method: Method
     atlas: Atlas
     informative: Bool[np.ndarray, "T R"]
+    identity: Identity
     facts: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    trained: TrainedRange | None = None
+    place: Path = field(default_factory=Path)
 
 
 def load_model(source: str) -> Bundle:
     """Load a model by MLflow URI, bundle folder or checkpoint file; nothing is unpickled."""
-    if ":/" in source:
-        registered = name_and_version(source)
-        if registered is not None:
-            return open_registered(*registered)
-        return read_bundle(fetch_model(source))
-    path = Path(source)
+    return _load(source)[0]
+
+
+def _load(source: str) -> tuple[Bundle, Identity, Path, str]:
+    """Return a model, what it is, where it is, and a note if it is not certainly what is meant."""
+    if is_registered(source):
+        fetched = fetch_cached(source)
+        identity = Identity(fetched.name, fetched.version, fetched.sha256)
+        return read_bundle(fetched.folder), identity, fetched.folder, fetched.note
+    path = fetch_model(source) if ":/" in source else Path(source)
     if path.is_file():
         checkpoint = load_checkpoint(path)
-        return Bundle(checkpoint.network, checkpoint.atlas)
-    return read_bundle(path)
+        bundle = Bundle(checkpoint.network, checkpoint.atlas)
+        return bundle, Identity(source, "", file_hash(path)), path, ""
+    return read_bundle(path), Identity(source, "", bundle_hash(path)), path, ""
 
 
 def open_model(
@@ -74,20 +95,24 @@ def open_model(
     """
     if ":/" not in source and source.lower().endswith(SUFFIXES):
         return _of_atlas(source, open_atlas(Path(source), build=build), min_overlap)
-    bundle = load_model(source)
+    bundle, identity, place, note = _load(source)
     method = NetworkMethod(
         bundle.network, bundle.atlas, calibration=bundle.calibration, min_overlap=min_overlap
     )
     provenance = bundle.provenance
     facts = {
         "model": source,
-        "model version": registered_version(source) or "not from the registry",
+        "model version": identity.version or "not from the registry",
+        "model SHA-256": identity.sha256,
         "method": "two-stage network" if bundle.network.config.use_two_stage else "network",
         "MLflow run": provenance.get("run", "unknown"),
         "MLflow run id": provenance.get("run_id", "unknown"),
         "trained on data SHA-256": provenance.get("sha256", {}).get("data", "unknown"),
     }
-    return _model(method, bundle.atlas, informative_regions(bundle.atlas), facts)
+    if note:
+        facts["model version"] += f", as last known: {note}"
+    model = _model(method, bundle.atlas, informative_regions(bundle.atlas), facts, identity)
+    return replace(model, notes=(note,) if note else (), trained=bundle.trained, place=place)
 
 
 def _of_atlas(source: str, reference: Reference, min_overlap: float) -> Model:
@@ -107,17 +132,24 @@ def _of_atlas(source: str, reference: Reference, min_overlap: float) -> Model:
         "method": f"{name}: neither intervals nor limits of detection",
         "MLflow run": "none",
     }
-    return _model(method, atlas, informative_regions(atlas, reference.target), facts)
+    identity = Identity(source, "", atlas.content_hash)
+    informative = informative_regions(atlas, reference.target)
+    return replace(_model(method, atlas, informative, facts, identity), place=Path(source))
 
 
 def _model(
-    method: Method, atlas: Atlas, informative: np.ndarray, facts: Mapping[str, str]
+    method: Method,
+    atlas: Atlas,
+    informative: np.ndarray,
+    facts: Mapping[str, str],
+    identity: Identity,
 ) -> Model:
     regions = atlas.regions
     return Model(
         method,
         atlas,
         informative,
+        identity,
         {
             **facts,
             "atlas": f"{len(atlas.tissues)} tissues, {len(regions):,} regions of {regions.build}",

@@ -2,7 +2,11 @@
 
 MODEL_NAME = "sparse-deconvolution"
 PRODUCTION, PREVIOUS = "production", "previous"
+BUNDLE_HASH = "bundle.sha256"
+"""Tag of a registered version: `deconv.bundle.bundle_hash` of its bundle."""
 BOOK = f"{MODEL_NAME}-moves"
 """Registered model whose versions record who moved the aliases; see `experiments.lease`."""
-BUNDLE_HASH, CODE_HASH = "bundle.sha256", "code.sha256"
-"""Tags of a version: the hashes of its bundle, and of the code around it, as registered."""
+CODE_HASH = "code.sha256"
+"""Tag of a registered version: the hash of the code that MLflow runs with its bundle."""
+RECORDS = "DECONV_RECORDS"
+"""Environment variable: the folder in which predictions are recorded."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,28 @@ from deconv.inputs import Source, find_sources
 from deconv.predictor import MIN_OVERLAP, Deconvolution
 from deconv.quality import Measured
 from deconv.reported import NOT_ASSESSABLE, hidden_tissues, reported_table
+from deconv.trained_range import sample_figures
 from experiments.models import Model, load_model, open_model
 
 __all__ = ["Model", "Prediction", "check_files", "load_model", "open_model", "predict_files"]
 
 _DEFAULT = ReadOptions()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was found in the samples of some files, see `Prediction`, before they are compared."""
+
+    table: pd.DataFrame
+    measured: Measured | None
+    figures: pd.DataFrame
+    findings: list[Finding]
+    notes: list[str]
+
+    @classmethod
+    def nothing(cls, findings: Sequence[Finding] = ()) -> "Part":
+        """Return a part without samples."""
+        return cls(pd.DataFrame(), None, pd.DataFrame(), list(findings), [])
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,8 @@ class Prediction:
         A row per sample and tissue, see `deconv.reported`.
     measured
         None if no file could be read.
+    figures
+        A row per sample predicted, see `deconv.trained_range.sample_figures`.
     notes
         What was matched, in words.
     """
@@ -41,6 +61,7 @@ class Prediction:
     model: Model
     table: pd.DataFrame
     measured: Measured | None
+    figures: pd.DataFrame
     findings: list[Finding]
     notes: list[str]
 
@@ -70,7 +91,7 @@ def predict_files(
     for i, source in enumerate(sources):
         advance(i, len(sources))
         analysis.add(source)
-    return analysis.finish()
+    return join_parts(model, [analysis.part()])
 
 
 def check_files(
@@ -88,7 +109,7 @@ def check_files(
     InputError
         If a sheet is malformed.
     """
-    analysis = _Analysis(model, options, min_overlap, skip_empty=True)
+    analysis = _Analysis(model, options, min_overlap, empty="measure")
     sources = find_sources(paths)
     for i, source in enumerate(sources):
         advance(i, len(sources))
@@ -96,20 +117,65 @@ def check_files(
             analysis.add(source)
         except DeconvError as error:
             analysis.findings.append(Finding("error", "file", source.path.name, str(error)))
-    return analysis.finish()
+    return join_parts(model, [analysis.part()])
+
+
+def analyse_source(
+    source: Source, model: Model, *, options: ReadOptions, min_overlap: float
+) -> tuple[Part, list[str]]:
+    """Deconvolve the samples of one file as `predict_files` does, whatever the others are.
+
+    Returns
+    -------
+    What was found, and the names of samples without coverage, which are left out.
+
+    Raises
+    ------
+    DeconvError
+        If the file cannot be analysed.
+    """
+    analysis = _Analysis(model, options, min_overlap, empty="leave out")
+    analysis.add(source)
+    return analysis.part(), analysis.empty
+
+
+def join_parts(model: Model, parts: Sequence[Part]) -> Prediction:
+    """Return what was found in files as one, with what the checks find in all samples."""
+    measured = [part.measured for part in parts if part.measured is not None]
+    whole = quality.join(measured) if measured else None
+    findings = [finding for part in parts for finding in part.findings]
+    tables = [part.table for part in parts if len(part.table)]
+    figures = [part.figures for part in parts if len(part.figures)]
+    return Prediction(
+        model,
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(),
+        whole,
+        pd.concat(figures) if figures else pd.DataFrame(),
+        ranked(findings + ([] if whole is None else find(whole))),
+        [*model.notes, *(note for part in parts for note in part.notes)],
+    )
 
 
 class _Analysis:
-    """Goes through files, a batch of samples in memory at a time."""
+    """Goes through files, a batch of samples in memory at a time.
+
+    Samples without coverage are refused, only measured, or left out and listed in ``empty``.
+    """
 
     def __init__(
-        self, model: Model, options: ReadOptions, min_overlap: float, skip_empty: bool = False
+        self,
+        model: Model,
+        options: ReadOptions,
+        min_overlap: float,
+        empty: Literal["refuse", "measure", "leave out"] = "refuse",
     ) -> None:
         self.findings: list[Finding] = []
+        self.empty: list[str] = []
         self._model, self._options, self._min_overlap = model, options, min_overlap
-        self._skip_empty = skip_empty
+        self._on_empty = empty
         self._tables: list[pd.DataFrame] = []
         self._measured: list[Measured] = []
+        self._figures: list[pd.DataFrame] = []
         self._notes: list[str] = []
         self._file_of: dict[str, Path] = {}
 
@@ -130,12 +196,15 @@ class _Analysis:
         )
         self._notes += [f"{source.path}: {note}" for note in counts.notes]
 
-    def finish(self) -> Prediction:
-        """Return everything, with what the checks find in it."""
-        measured = quality.join(self._measured) if self._measured else None
-        findings = self.findings + ([] if measured is None else find(measured))
-        table = pd.concat(self._tables, ignore_index=True) if self._tables else pd.DataFrame()
-        return Prediction(self._model, table, measured, ranked(findings), self._notes)
+    def part(self) -> Part:
+        """Return what was found so far."""
+        return Part(
+            pd.concat(self._tables, ignore_index=True) if self._tables else pd.DataFrame(),
+            quality.join(self._measured) if self._measured else None,
+            pd.concat(self._figures) if self._figures else pd.DataFrame(),
+            self.findings,
+            self._notes,
+        )
 
     def _refuse_repeated(self, counts: Samples, path: Path) -> None:
         for name in map(str, counts.samples.index):
@@ -147,17 +216,25 @@ class _Analysis:
                 )  # fmt: skip
 
     def _analyse(self, part: RegionCounts) -> None:
-        measured = quality.measure(self._model.atlas, part, self._model.informative)
-        seen = part.coverage.any(axis=1)
-        self._measured.append(measured)
-        if self._skip_empty and not seen.all():
+        seen = np.asarray(part.coverage.any(axis=1))
+        if self._on_empty == "leave out" and not seen.all():
+            self.empty += map(str, part.samples.index[~seen])
             if not seen.any():
                 return
             part = part.take(np.flatnonzero(seen))
-        assessable = measured.assessable[seen] if self._skip_empty else measured.assessable
+            seen = np.ones(len(part), dtype=bool)
+        measured = quality.measure(self._model.atlas, part, self._model.informative)
+        self._measured.append(measured)
+        if self._on_empty == "measure" and not seen.all():
+            if not seen.any():
+                return
+            part = part.take(np.flatnonzero(seen))
+            measured = measured.take(np.flatnonzero(seen))
+        assessable = measured.assessable
         result = self._model.method.predict(part)
         names = part.samples.index
         self._tables.append(reported_table(result, names, assessable))
+        self._figures.append(sample_figures(measured, result))
         self.findings += _findings(result, assessable, names)
 
 

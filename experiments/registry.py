@@ -3,7 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -18,7 +19,13 @@ from experiments.lease import unless_there
 from experiments.names import BUNDLE_HASH, CODE_HASH, MODEL_NAME, PRODUCTION
 from experiments.reading import quoted
 from experiments.replay import MODEL_TAG
-from experiments.store import first_line, raise_denied, store_name, tracking_errors
+from experiments.store import (
+    RefusedError,
+    first_line,
+    raise_denied,
+    store_name,
+    tracking_errors,
+)
 
 _ABOUT = (
     "Sparse deconvolution of DNA methylation mixtures. `production` met every rule of "
@@ -26,6 +33,7 @@ _ABOUT = (
 )
 _USUAL = f"a model such as models:/{MODEL_NAME}@{PRODUCTION} (see deconv promote)"
 _LINEAGE = {"git.commit", "git.dirty", "data.sha256", "atlas.sha256", "version.deconv"}
+_REGISTERED = re.compile(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))")
 _SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
 
 
@@ -39,17 +47,50 @@ def fetch_model(uri: str) -> Path:
     TrackingError
         If the registry does not let the user read it.
     """
+    with no_model(uri):
+        return bundle_in(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)))
+
+
+def bundle_in(folder: Path) -> Path:
+    """Return the bundle in the folder of an MLflow model."""
+    bundle = folder / "artifacts" / "bundle"
+    return bundle if bundle.is_dir() else folder
+
+
+@contextmanager
+def no_model(uri: str) -> Iterator[None]:
+    """Turn the errors of fetching a model, but not those of the way, into a `ConfigError`."""
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
-    except (MlflowException, OSError) as error:
+        yield
+    except (MlflowException, OSError, RefusedError) as error:
         raise_denied(error, "cannot fetch the model")
         raise ConfigError(
             "cannot fetch the model", where=store_name(mlflow.get_registry_uri()),
             got=f"{uri}: {first_line(error)}",
             expected=_USUAL,
         ) from error  # fmt: skip
-    bundle = folder / "artifacts" / "bundle"
-    return bundle if bundle.is_dir() else folder
+
+
+def is_registered(uri: str) -> bool:
+    """Whether a model's URI is one of a version or alias in the registry."""
+    return _REGISTERED.fullmatch(uri) is not None
+
+
+def registry_name(uri: str) -> tuple[str, str | None, str | None]:
+    """Return name, alias and version (one of them None) of a registered model's URI.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such URI.
+    """
+    found = _REGISTERED.fullmatch(uri)
+    if found is None:
+        raise ConfigError(
+            "not a registered model", got=uri,
+            expected=f"models:/{MODEL_NAME}@{PRODUCTION}, or models:/{MODEL_NAME}/VERSION",
+        )  # fmt: skip
+    return found[1], found[2], found[3]
 
 
 def registered_version(uri: str) -> str | None:
@@ -60,18 +101,13 @@ def registered_version(uri: str) -> str | None:
     TrackingError
         If the registry cannot be read.
     """
-    found = name_and_version(uri)
-    return found and found[1]
-
-
-def name_and_version(uri: str) -> tuple[str, str] | None:
-    """Return the registered model and version that a URI names; None and errors as above."""
-    found = re.fullmatch(r"models:/([^/@]+)(?:@(.+)|/(\d+))", uri)
-    if found is None or found[3]:
-        return found and (found[1], found[3])
+    if not is_registered(uri):
+        return None
+    name, alias, version = registry_name(uri)
+    if alias is None:
+        return version
     with tracking_errors("cannot fetch the model", expected=_USUAL):
-        version = MlflowClient().get_model_version_by_alias(found[1], found[2]).version
-    return found[1], str(version)
+        return str(MlflowClient().get_model_version_by_alias(name, alias).version)
 
 
 def open_registered(name: str, version: str) -> Bundle:

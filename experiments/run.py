@@ -20,6 +20,7 @@ from deconv.model import TwoStageNetwork
 from deconv.predictor import NetworkMethod, interpret
 from deconv.prefetch import prefetch
 from deconv.train import Metrics, Record, TrainState, train
+from deconv.trained_range import trained_range
 from experiments.data import RunData
 from experiments.labels import result_tags
 from experiments.mlflow_model import model_files
@@ -177,7 +178,9 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
         hashes = {"data": data.pure.content_hash, "atlas": data.atlas.content_hash}
         origin = {**facts, "sha256": hashes, "donors": donors(data), "metrics": metrics}
         card = model_card(folder.path.name, config, data, metrics, tables["summary_stats"])
-        write_bundle(bundle, Bundle(best.network, data.atlas, calibration, origin, card))
+        trained = trained_range(method, data.atlas, data.validation)
+        whole = Bundle(best.network, data.atlas, calibration, origin, card, trained)
+        write_bundle(bundle, whole)
     tracked.log_summary(metrics, step=best.epoch)
     tracked.set_tags(result_tags(config, data.atlas, metrics))
     tracked.log_files(folder.artifacts())

@@ -11,15 +11,14 @@ have.
 
 import json
 import os
-import re
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deconv.errors import DeconvError, InputError
+from experiments.sealed import sealed, unsealed
 
 if TYPE_CHECKING:  # torch is slow to import, and reading a record does not need it
     from deconv.train import Metrics
@@ -27,7 +26,6 @@ if TYPE_CHECKING:  # torch is slow to import, and reading a record does not need
 FORMAT_VERSION = 1
 SPOOL = "spool.jsonl"
 _KEY = {"metrics": "step", "file": "path", "alert": "event"}
-_LINE = re.compile(rb'(.*),"crc":"([0-9a-f]{8})"\}')
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ class Entry:
 
     def encoded(self) -> bytes:
         """Return the line."""
-        body = json.dumps(vars(self), separators=(",", ":"))[:-1].encode()
-        return b'%s,"crc":"%08x"}\n' % (body, zlib.crc32(body))
+        return sealed(vars(self))
 
 
 class Spool:
@@ -146,10 +143,9 @@ def read_spool(path: Path) -> Iterator[Entry]:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            found = _LINE.fullmatch(line[:-1])
-            if found is None or zlib.crc32(found[1]) != int(found[2], 16):
+            content = unsealed(line)
+            if content is None:
                 raise InputError("the record is damaged", where=f"{path}, line {number}")
-            content = json.loads(found[1] + b"}")
             if content["seq"] != number:
                 raise InputError(
                     "lines of the record are missing", where=f"{path}, line {number}",

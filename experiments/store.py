@@ -34,6 +34,10 @@ class AwayError(TrackingError):
     """The store takes nothing, from anybody or from us; later it may."""
 
 
+class DeniedError(AwayError):
+    """The store does not let this user do it."""
+
+
 class RefusedError(TrackingError):
     """The store is there and will not take this one thing, however often it is asked."""
 
@@ -42,7 +46,8 @@ class RefusedError(TrackingError):
 def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]:
     """Turn the errors of MLflow and of the way to it into a `TrackingError`.
 
-    It is a `RefusedError` where asking again would not help, else an `AwayError`.
+    It is a `DeniedError` if the user may not, a `RefusedError` where asking again would not
+    help, else an `AwayError`.
     """
     try:
         yield
@@ -55,10 +60,10 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
 
 
 def raise_denied(error: BaseException, what: str) -> None:
-    """Raise an `AwayError` that says so, if the store did not let the user do this."""
+    """Raise a `DeniedError` if the store did not let the user do this."""
     why = _DENIED.get(error.error_code) if isinstance(error, MlflowException) else None
     if why is not None:
-        raise AwayError(
+        raise DeniedError(
             f"{what}: {why}", where=store_name(), got=read_mlflow_creds().username or "no name",
             expected="MLFLOW_TRACKING_USERNAME and _PASSWORD of a user who may do this",
         ) from error  # fmt: skip

@@ -21,6 +21,15 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 TISSUES = ("Blood", "Colon", "Cortex", "Heart", "Liver", "Lung")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep the models of tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DECONV_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("DECONV_OFFLINE", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def atlas_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "atlas.h5ad"

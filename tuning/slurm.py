@@ -69,12 +69,17 @@ def job_script(
     log: Path,
     arguments: Sequence[str],
     array: str | None = None,
+    after: str | None = None,
 ) -> str:
-    """Return a script that runs ``deconv`` with these arguments, here."""
+    """Return a script that runs ``deconv`` with these arguments, here.
+
+    ``after`` is a job that has to end first, however it does.
+    """
     asked = {
         "job-name": name, "partition": profile.partition, "gres": profile.gres,
         "nodes": 1, "ntasks": 1, "cpus-per-task": profile.cpus_per_task, "mem": profile.mem,
         "time": profile.time, "account": profile.account, "array": array, "output": log,
+        "dependency": None if after is None else f"afterany:{after}",
         "open-mode": "append", "signal": f"B:USR1@{profile.signal_seconds}",
     }  # fmt: skip
     head = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
@@ -121,6 +126,18 @@ def cancel(jobs: Sequence[str]) -> None:
         subprocess.run(["scancel", "--state=PENDING", *jobs], capture_output=True, check=False)
     except FileNotFoundError as error:
         raise SlurmError("SLURM is not here", got="no scancel") from error
+
+
+def in_queue(jobs: Sequence[str]) -> list[str]:
+    """Return those of the jobs that wait or run; errors as of `submit`."""
+    try:
+        done = subprocess.run(["squeue", "-h", "-o", "%F"], capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise SlurmError("SLURM is not here", got="no squeue") from error
+    if done.returncode:
+        raise SlurmError("SLURM does not answer", got=done.stderr.strip().splitlines()[-1])
+    there = set(done.stdout.split())
+    return [job for job in jobs if job in there]
 
 
 def gpus_of(profile: SlurmProfile) -> float:

@@ -6,12 +6,24 @@ from typing import Any
 
 import click
 
-_SHARED = (
-    click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path)),
+from experiments.names import MODEL_NAME, PRODUCTION, RECORDS
+
+model_option = click.option(
+    "--model", default=f"models:/{MODEL_NAME}@{PRODUCTION}", show_default=True,
+    help="A model URI of MLflow, a bundle's folder, a checkpoint, or an atlas' file.",
+)  # fmt: skip
+_RECORDING = (
     click.option(
-        "--model", default="models:/sparse-deconvolution@production", show_default=True,
-        help="A model URI of MLflow, a bundle's folder, a checkpoint, or an atlas' file.",
+        "--records", type=click.Path(path_type=Path), envvar=RECORDS, show_envvar=True,
+        help="Folder to record the predictions in; without, nothing is recorded.",
     ),
+    click.option(
+        "--record-names/--no-record-names", default=True, envvar="DECONV_RECORD_NAMES",
+        show_envvar=True, show_default=True, help="Whether records have the samples' names.",
+    ),
+)  # fmt: skip
+_ANALYSIS = (
+    model_option,
     click.option(
         "--build", default="unknown", show_default=True, help="Genome build of the files."
     ),
@@ -28,6 +40,23 @@ _SHARED = (
 
 def takes_samples(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the arguments of a command that analyses samples with a model."""
-    for decorate in reversed(_SHARED):
+    files = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+    return files(analyses(command))
+
+
+def analyses(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say with which model, and how files are read."""
+    return _with(command, _ANALYSIS)
+
+
+def records(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say whether predictions are recorded."""
+    return _with(command, _RECORDING)
+
+
+def _with(
+    command: Callable[..., Any], options: tuple[Callable[..., Any], ...]
+) -> Callable[..., Any]:
+    for decorate in reversed(options):
         command = decorate(command)
     return command

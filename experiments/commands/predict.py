@@ -4,11 +4,13 @@ from pathlib import Path
 
 import click
 
+from experiments.commands.options import records as recording
 from experiments.commands.options import takes_samples
 
 
 @click.command()
 @takes_samples
+@recording
 @click.option(
     "-o", "--output", default="predictions.csv", show_default=True,
     type=click.Path(path_type=Path),
@@ -21,6 +23,8 @@ def predict(
     build: str,
     pseudo_coverage: int | None,
     min_overlap: float,
+    records: Path | None,
+    record_names: bool,
     output: Path,
 ) -> None:
     """Say which tissues the samples in FILES come from.
@@ -33,9 +37,12 @@ def predict(
     from experiments.console import findings_table, going_through, quiet_libraries
     from experiments.outputs import check_output, write_prediction
     from experiments.predict import open_model, predict_files
+    from experiments.prediction_records import add_records, records_of, require_writable
 
     quiet_libraries()
     check_output(output)
+    if records is not None:
+        require_writable(records)
     opened = open_model(model, build=build, min_overlap=min_overlap)
     with going_through("predicting") as advance:
         prediction = predict_files(
@@ -45,6 +52,8 @@ def predict(
             min_overlap=min_overlap,
             advance=advance,
         )
+    if records is not None:  # before anybody sees the results: none is without a record
+        add_records(records, records_of(prediction, names=record_names))
     written = write_prediction(prediction, output)
     for note in prediction.notes:
         click.echo(note)

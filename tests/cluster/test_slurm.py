@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -14,9 +15,12 @@ import yaml
 from databases import TOOLS
 from optuna.trial import TrialState
 from ports import free_port
+from small_models import register_bundle, write_small_bundle
 from studies import DECONV, TINY, runs_of
 
 from deconv.checkpoint import load_checkpoint
+from deconv.evaluate import draw_mixtures
+from deconv.store import write_h5ad
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
 from tuning.launch import find_study
@@ -340,3 +344,60 @@ def test_original_job_line_and_dry_run(cluster, place, write_study, atlas_file):
         capture_output=True, check=False,
     )  # fmt: skip
     assert test.returncode == 0, test.stderr
+
+
+def test_batch_as_an_array_without_a_registry(
+    cluster, profile, place, pure, engine, mixture_config
+):
+    """A task is killed and a task requeued; the nodes have no registry, only the cache."""
+    register_bundle(write_small_bundle(place / "bundle", pure, mixture_config))
+    drawn = draw_mixtures(engine, 12)
+    rows = ["sample,path"]
+    for i in range(12):
+        write_h5ad(replace(drawn.take([i]), proportions=None), place / f"{i}.h5ad")
+        rows.append(f"patient {i},{i}.h5ad")
+    sheet = place / "sheet.csv"
+    sheet.write_text("\n".join(rows) + "\n")
+    command("predict", sheet, "-o", "predicted")
+    asked = ("batch", sheet, "-o", "results", "--jobs", 3, "--slurm")
+    gate = place / "gate"  # the jobs wait for it, so that the test is there before they are done
+    asked += (
+        profile(setup=["export OMP_NUM_THREADS=1", f"until [ -e {gate} ]; do sleep 0.1; done"]),
+    )
+    said = command(*asked)
+    array, gathering = (line.split()[1].strip(":") for line in said.splitlines()[:2])
+    assert f"job {array}: 3 tasks for 12 of 12 files" in said
+    (place / "mlflow.db").rename(place / "away.db")
+    logs = place / "results" / ".batch" / "logs"
+
+    def say():
+        return f"{cluster.jobs()}\n" + "\n".join(p.read_text() for p in logs.glob("*"))
+
+    assert f"job(s) {array}, {gathering} of an earlier call still wait or run" in command(*asked)
+    wait_for(lambda: cluster.jobs()[f"{array}_0"][0] == "RUNNING", say=say)
+    subprocess.run(["scontrol", "requeue", f"{array}_0"], check=True)
+    # It is to wait for two minutes, in case the node is what failed.
+    now = ["scontrol", "update", f"jobid={array}_0", "starttime=now"]
+    subprocess.run(now, check=False, capture_output=True)
+    gate.touch()
+    killed = wait_for(lambda: workers(place / "results"), say=say)
+    os.kill(killed[0], signal.SIGKILL)
+    wait_for(lambda: (place / "results" / "index.html").exists(), say=say)
+    wait_for(lambda: cluster.jobs().get(gathering, ["COMPLETED"])[0] == "COMPLETED", say=say)
+    for name in ("predictions.csv", "proportions.csv", "predictions.json"):
+        ours, expected = ((place / f / name).read_bytes() for f in ("results", "predicted"))
+        assert ours == expected, name
+    assert "12 sample(s) analysed" in command(*asked)  # nothing is left to submit
+
+
+def workers(folder):
+    """Processes of this machine that work at a batch in a job of the array."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended
+        if b"--share-of" in words and str(folder).encode() in words:
+            found.append(int(path.parent.name))
+    return found
