@@ -20,6 +20,7 @@ from experiments.serving.gate import Gate, Limits
 from experiments.serving.model import served_model
 
 _SECONDS_TO_STOP = 30
+_SECONDS_TO_START = 300  # a worker that has not answered until then is replaced
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def serve(
         config = uvicorn.Config(
             partial(make_app, serving), factory=True, workers=workers, log_level="warning",
             access_log=False, timeout_graceful_shutdown=_SECONDS_TO_STOP,
+            timeout_worker_healthcheck=_SECONDS_TO_START,
         )  # fmt: skip
         if workers > 1:
             Multiprocess(config, sockets=[listener]).run()
