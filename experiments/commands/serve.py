@@ -23,8 +23,8 @@ import click
     help="Most samples in a request.",
 )  # fmt: skip
 @click.option(
-    "--at-once", default=2, show_default=True, type=click.IntRange(1),
-    help="Requests that a process computes at a time; the others wait.",
+    "--at-once", type=click.IntRange(1), show_default="its share of the cores",
+    help="Requests that a process computes at a time, each in a thread; the others wait.",
 )  # fmt: skip
 @click.option(
     "--max-waiting", default=64, show_default=True, type=click.IntRange(1),
@@ -37,7 +37,7 @@ def serve(
     workers: int,
     max_mb: float,
     max_samples: int,
-    at_once: int,
+    at_once: int | None,
     max_waiting: int,
 ) -> None:
     """Answer requests with a model: MLflow's scoring server, with limits.
@@ -49,7 +49,7 @@ def serve(
 
     quiet_libraries()
     from experiments.serving.gate import Limits
-    from experiments.serving.server import find_serving, serve
+    from experiments.serving.server import cores_each, find_serving, serve
 
-    limits = Limits(int(max_mb * 1e6), max_samples, at_once, max_waiting)
-    serve(find_serving(model, workers, limits), host, port, workers, click.echo)
+    limits = Limits(int(max_mb * 1e6), max_samples, at_once or cores_each(workers), max_waiting)
+    serve(find_serving(model, limits), host, port, workers, click.echo)

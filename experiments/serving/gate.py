@@ -33,7 +33,7 @@ class Limits:
     max_samples
         Most samples in a request.
     at_once
-        Requests parsed and computed at a time; the others wait.
+        Requests parsed and computed at a time, each in a thread; the others wait.
     max_waiting
         Most requests in the process, waiting ones included; further ones get status 503.
     body_timeout
@@ -42,7 +42,7 @@ class Limits:
 
     max_bytes: int = 16_000_000
     max_samples: int = 64
-    at_once: int = 2
+    at_once: int = 1
     max_waiting: int = 64
     body_timeout: float = 30.0
 

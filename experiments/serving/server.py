@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,24 +19,21 @@ from experiments.registry import fetch_model, registered_version
 from experiments.serving.gate import Gate, Limits
 from experiments.serving.model import served_model
 
+_BACKLOG = 2048
 _SECONDS_TO_STOP = 30
 _SECONDS_TO_START = 300  # a worker that has not answered until then is replaced
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What each process of a server needs to know.
-
-    ``threads`` are those that a process computes with; ``name`` says which model it is.
-    """
+    """What each process of a server needs to know; ``name`` says which model it is."""
 
     bundle: Path
     name: str
-    threads: int
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits
 
 
-def find_serving(source: str, workers: int, limits: Limits) -> Serving:
+def find_serving(source: str, limits: Limits) -> Serving:
     """Fetch and check a model, once for all processes, which then serve the same version.
 
     Parameters
@@ -54,13 +51,19 @@ def find_serving(source: str, workers: int, limits: Limits) -> Serving:
     read_bundle(bundle)
     version = registered_version(source) if registered else None
     name = "bundle" if version is None else f"version {version}"
-    threads = max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // workers))
-    return Serving(bundle, f"{name}, sha256 {bundle_hash(bundle)}", threads, limits)
+    return Serving(bundle, f"{name}, sha256 {bundle_hash(bundle)}", limits)
+
+
+def cores_each(workers: int) -> int:
+    """Return how many of the cores that this process may use each worker has for itself."""
+    return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 def make_app(serving: Serving) -> Gate:
     """Return the application of one process."""
-    torch.set_num_threads(serving.threads)
+    # Requests are computed side by side, each in one thread: threads that share the work of a
+    # small request wait for each other, on a busy machine many times longer than they compute.
+    torch.set_num_threads(1)
     model = served_model(read_bundle(serving.bundle), serving.limits.max_samples)
     return Gate(scoring_server.init(model), serving.limits, serving.name)
 
@@ -97,10 +100,17 @@ def serve(
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small answers at once only where a socket says that it is of TCP:
+    # otherwise each answer waits 40 ms for the client's acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
     except OSError as error:
+        listener.close()
         raise ConfigError(
             "cannot listen", where=f"{host}:{port}", got=error.strerror,
             expected="a free port of this machine (--port)",
         ) from error  # fmt: skip
+    return listener
