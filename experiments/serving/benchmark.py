@@ -57,7 +57,7 @@ def benchmark_serving(
     load_seconds
         For a last one, with the most clients, which tells whether the memory stays bounded.
     """
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, _one_thread():
         samples = _make_model(Path(name, "bundle"), n_regions, N_QUESTIONS * n_samples)
         scorer = Scorer(read_bundle(Path(name, "bundle")))
         parts = [samples.take(range(i, i + n_samples)) for i in range(0, len(samples), n_samples)]
@@ -68,7 +68,6 @@ def benchmark_serving(
             results.append(about | result)
             report(results[-1])
 
-        torch.set_num_threads(1)  # as in the server
         questions = _questions(scorer, parts)
         for n_threads in sorted({1, cores_each(1)}):
             begin = time.perf_counter()
@@ -86,6 +85,17 @@ def benchmark_serving(
             note(_result(ask(n_clients=most, seconds=load_seconds), most, n_samples))
     write_text(path, json.dumps({"results": results}, indent=1))
     return results
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute each call in one thread, as the server does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _make_model(folder: Path, n_regions: int, n_samples: int) -> RegionCounts:

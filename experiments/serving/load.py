@@ -13,6 +13,7 @@ import numpy as np
 
 _TIMEOUT = 300  # seconds; an answer that takes longer is a failure
 _EVERY = 0.5  # seconds between two looks at the memory
+_PAUSE = 0.1  # seconds after a failed connection
 _CLOSE = 1e-6
 
 
@@ -80,6 +81,7 @@ def _ask(address: str, questions: Sequence[Question], end: float) -> tuple[list[
             except (OSError, http.client.HTTPException) as error:
                 link.close()  # the next request connects again
                 failures.append(repr(error))
+                time.sleep(_PAUSE)
                 continue
             took = time.perf_counter() - begin
             if answer.status != 200:

@@ -1,6 +1,7 @@
 """Models behind HTTP: the answers of `deconv predict`, refusals with a reason, a clean end."""
 
 import copy
+import http.client
 import json
 import math
 import shutil
@@ -8,6 +9,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import mlflow
 import numpy as np
@@ -22,6 +24,7 @@ from deconv.cli import main
 from deconv.stored import read_h5ad
 from experiments.names import MODEL_NAME
 from experiments.scoring import request_of
+from experiments.serving.load import Question, put_under_load
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +235,61 @@ def test_clients_side_by_side_get_their_own_answers(ours, samples):
     assert [answer for _, answer, _ in found] == [alone[i] for i in wanted]
 
 
+def test_small_answers_are_sent_at_once(ours):
+    """TCP may hold the second part of an answer back for 40 ms."""
+    times = []
+    with closing(http.client.HTTPConnection("127.0.0.1", ours.port, timeout=60)) as link:
+        for _ in range(30):
+            begin = time.perf_counter()
+            link.request("POST", "/invocations", b"", {"content-type": JSON})
+            link.getresponse().read()
+            times.append(time.perf_counter() - begin)
+    assert min(times[10:]) < 0.03
+
+
+def test_more_requests_than_may_wait_are_sent_away_and_those_in_are_answered(served_folder, good):
+    options = ("--model", "bundle", "--at-once", 1, "--max-waiting", 1)
+    body = json.dumps(good).encode()
+    with ScoringServer(served_folder, "deconv", "serve", *options) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as link:
+            head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            link.sendall(f"{head}Content-Type: {JSON}\r\n\r\n".encode() + body[:100])
+            while (answered := server.post(good))[0] == 200:
+                time.sleep(0.1)  # the one on its way has not arrived yet
+            assert answered[0] == 503
+            assert json.loads(answered[1]) == {"error": "1 requests are waiting; try again"}
+            assert answered[2]["retry-after"] == "1"
+            assert server.get("/ping")[0] == 200
+
+            # One that is in when the server is told to end gets its answer.
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(1)
+            link.sendall(body[100:])
+            assert link.recv(100).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(60) == 0
+        log = server.log.read_text()
+    assert log.startswith(f"http://127.0.0.1:{server.port}/invocations: bundle, sha256 ")
+    assert len(log.splitlines()) == 1, log
+
+
+def test_clients_of_the_benchmark_count_failures(ours, good, samples):
+    address = f"http://127.0.0.1:{ours.port}/invocations"
+    body = json.dumps(good).encode()
+    n_rows = len(samples) * 6
+    cases = {
+        "status 400": (address, Question(b"{}", np.zeros(n_rows))),
+        "another answer": (address, Question(body, np.zeros(n_rows))),
+        "ConnectionRefusedError": (
+            f"http://127.0.0.1:{free_port()}/invocations", Question(body, np.zeros(n_rows))
+        ),
+    }  # fmt: skip
+    for reason, (asked, question) in cases.items():
+        load = put_under_load(asked, [question], n_clients=2, seconds=0.2, memory=lambda: 1.0)
+        assert load.milliseconds == []
+        assert len(load.failures) >= 2
+        assert all(reason in failure for failure in load.failures)
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_production_is_served_by_workers_that_end_with_the_server(
     workers, store, served_folder, good, expected
@@ -252,23 +310,6 @@ def test_production_is_served_by_workers_that_end_with_the_server(
     assert not (store / "run").exists()
     with pytest.raises(ConnectionRefusedError):
         server.get("/ping")
-
-
-def test_request_that_is_in_is_answered_when_the_server_ends(served_folder, good):
-    body = json.dumps(good).encode()
-    with ScoringServer(served_folder, "deconv", "serve", "--model", "bundle") as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as link:
-            head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-            link.sendall(f"{head}Content-Type: {JSON}\r\n\r\n".encode() + body[:100])
-            time.sleep(1)
-            server.process.send_signal(signal.SIGINT)
-            time.sleep(1)
-            link.sendall(body[100:])
-            assert link.recv(100).startswith(b"HTTP/1.1 200")
-        assert server.process.wait(60) == 0
-        log = server.log.read_text()
-    assert log.startswith(f"http://127.0.0.1:{server.port}/invocations: bundle, sha256 ")
-    assert len(log.splitlines()) == 1, log
 
 
 def test_damaged_model_and_taken_port_are_refused(served_folder, tmp_path, deconv):
