@@ -42,6 +42,7 @@ def ours(served_folder):
     with ScoringServer(served_folder, *command) as server:
         yield server
         assert server.stop() == 0
+        assert "Traceback" not in server.log.read_text()
 
 
 @pytest.fixture(scope="session")
