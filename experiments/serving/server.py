@@ -1,5 +1,7 @@
 """`deconv serve`: find the model, listen, and run the processes of the server."""
 
+import ctypes
+import multiprocessing
 import os
 import signal
 import socket
@@ -20,6 +22,7 @@ from experiments.serving.gate import Gate, Limits
 from experiments.serving.model import served_model
 
 _BACKLOG = 2048
+_PR_SET_PDEATHSIG = 1
 _SECONDS_TO_STOP = 30
 _SECONDS_TO_START = 300  # a worker that has not answered until then is replaced
 
@@ -64,6 +67,8 @@ def make_app(serving: Serving) -> Gate:
     # Requests are computed side by side, each in one thread: threads that share the work of a
     # small request wait for each other, on a busy machine many times longer than they compute.
     torch.set_num_threads(1)
+    if multiprocessing.parent_process() is not None:
+        _end_with_parent()
     model = served_model(read_bundle(serving.bundle), serving.limits.max_samples)
     return Gate(scoring_server.init(model), serving.limits, serving.name)
 
@@ -96,6 +101,13 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this worker when the server is killed, or it would go on at the port."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _listening(host: str, port: int) -> socket.socket:

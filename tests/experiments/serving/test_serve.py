@@ -329,6 +329,20 @@ def test_production_is_served_by_workers_that_end_with_the_server(
     assert (store / "run").exists()  # it would have been
 
 
+@pytest.mark.slow
+def test_workers_end_when_the_server_is_killed(served_folder):
+    command = ("deconv", "serve", "--model", "bundle", "--workers", 2)
+    with ScoringServer(served_folder, *command) as server:
+        time.sleep(20)  # both workers have loaded the model
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 60
+        with pytest.raises(OSError, match="refused"):  # noqa: PT012
+            while time.monotonic() < deadline:
+                server.get("/ping")
+                time.sleep(0.2)
+
+
 def test_damaged_model_and_taken_port_are_refused(served_folder, tmp_path, deconv):
     damaged = shutil.copytree(served_folder / "bundle", tmp_path / "bundle")
     content = bytearray((damaged / "weights.safetensors").read_bytes())
