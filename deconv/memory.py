@@ -1,6 +1,7 @@
 """Memory of this process on a CPU: how freed blocks are kept, and the peak."""
 
 import ctypes
+import math
 import re
 import resource
 from pathlib import Path
@@ -33,9 +34,19 @@ def peak_megabytes() -> float:
 
     On Linux, ``getrusage`` would count the parent process before it started this program.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) * 1.024e-3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024e-3
+    found = _status_megabytes("VmHWM", "self")
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024e-3 if found is None else found
+    )
+
+
+def resident_megabytes(process: int) -> float:
+    """Return the memory that a process has resident, in 10^6 bytes; NaN where Linux is not."""
+    found = _status_megabytes("VmRSS", str(process))
+    return math.nan if found is None else found
+
+
+def _status_megabytes(name: str, process: str) -> float | None:
+    status = Path("/proc", process, "status")
+    found = re.search(rf"{name}:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    return None if found is None else int(found[1]) * 1.024e-3

@@ -4,13 +4,10 @@ import shutil
 from pathlib import Path
 
 import mlflow
-import numpy as np
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from deconv.bundle import read_bundle
 from deconv.files import replacing_folder
-from deconv.predictor import CERTAINTY_COLUMNS
+from experiments.scoring import example_of, signature_of
 
 MODEL_FOLDER = "mlflow_model"
 _REQUIREMENTS = ["torch", "numpy", "pandas", "scipy", "safetensors", "pydantic", "scikit-learn"]
@@ -33,17 +30,14 @@ def model_files(folder: Path, bundle: str) -> dict[str, str]:
     target = folder / MODEL_FOLDER
     if not target.exists():
         # Reading compares the hashes: a bundle that a power cut damaged is not logged.
-        n_regions = len(read_bundle(folder / bundle).atlas.regions)
+        regions = read_bundle(folder / bundle).atlas.regions
         with replacing_folder(target) as temporary:
             mlflow.pyfunc.save_model(
                 path=temporary,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts={"bundle": str(folder / bundle)},
-                input_example={
-                    "methylated": np.zeros((1, n_regions), dtype=np.int64),
-                    "coverage": np.ones((1, n_regions), dtype=np.int64),
-                },
-                signature=_signature(n_regions),
+                input_example=example_of(regions),
+                signature=signature_of(regions),
                 pip_requirements=_REQUIREMENTS,
             )
             shutil.rmtree(temporary / "artifacts")  # a copy of the bundle
@@ -55,17 +49,3 @@ def model_files(folder: Path, bundle: str) -> dict[str, str]:
     return places | {
         path.relative_to(target).as_posix(): path.relative_to(folder).as_posix() for path in around
     }
-
-
-def _signature(n_regions: int) -> ModelSignature:
-    counts: list[ColSpec | TensorSpec] = [
-        TensorSpec(np.dtype("int64"), (-1, n_regions), k) for k in ("methylated", "coverage")
-    ]
-    output: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.long, "sample"),
-        ColSpec(DataType.string, "tissue"),
-        ColSpec(DataType.double, "proportion"),
-        ColSpec(DataType.string, "call"),
-        *(ColSpec(DataType.double, name, required=False) for name in CERTAINTY_COLUMNS),
-    ]
-    return ModelSignature(Schema(counts), Schema(output))

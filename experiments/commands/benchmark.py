@@ -98,3 +98,42 @@ def io(path: Path, n_rows: int, n_regions: int) -> None:
         known = (f"{result[name]:.3g}" if name in result else "" for name in rates)
         table.add_row(result["format"], *known)
     Console().print(table)
+
+
+@benchmark.command("serve")
+@click.option("--json", "path", required=True, type=click.Path(path_type=Path), help="Result.")
+@click.option("--regions", "n_regions", default=51_089, show_default=True)
+@click.option("--samples", "n_samples", default=1, show_default=True, help="In a request.")
+@click.option("--clients", multiple=True, default=(1, 8, 32), show_default=True)
+@click.option("--seconds", default=15.0, show_default=True, help="For each number of clients.")
+@click.option(
+    "--load-seconds", default=60.0, show_default=True, help="For the most clients, once more."
+)
+def serve(
+    path: Path,
+    n_regions: int,
+    n_samples: int,
+    clients: tuple[int, ...],
+    seconds: float,
+    load_seconds: float,
+) -> None:
+    """Answers a second, latency and memory of `deconv serve`, beside calls of the library.
+
+    Exits with 1 if any answer failed or was another than the library's.
+    """
+    from experiments.console import quiet_libraries
+    from experiments.serving.benchmark import benchmark_serving
+
+    quiet_libraries()
+
+    def report(result: dict[str, object]) -> None:
+        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items())
+        click.echo("  ".join(shown))
+
+    results = benchmark_serving(
+        path, n_regions=n_regions, n_samples=n_samples, clients=clients, seconds=seconds,
+        load_seconds=load_seconds, report=report,
+    )  # fmt: skip
+    click.echo(str(path))
+    if any(result.get("failures") for result in results):
+        raise click.exceptions.Exit(1)

@@ -93,13 +93,14 @@ def test_mlflow_itself_loads_the_model_and_agrees(trained, lenient, samples):
     _, mixtures = samples
     loaded = mlflow.pyfunc.load_model(PRODUCTION)
     inputs = {"methylated": mixtures.methylated, "coverage": mixtures.coverage}
-    found = loaded.predict({k: v.astype(np.int64) for k, v in inputs.items()})
+    params = {"build": mixtures.regions.build}
+    found = loaded.predict({k: v.astype(float) for k, v in inputs.items()}, params)
     expected = predict_files([samples[0]], open_model(PRODUCTION)).table
     np.testing.assert_allclose(found["proportion"], expected["proportion"], atol=1e-7)
     assert found["call"].tolist() == expected["call"].tolist()
     inputs["coverage"][:, ::2] = inputs["methylated"][:, ::2] = 0
     inputs["coverage"][:, 40:] = inputs["methylated"][:, 40:] = 0
-    sparse = loaded.predict({k: v.astype(np.int64) for k, v in inputs.items()})
+    sparse = loaded.predict({k: v.astype(float) for k, v in inputs.items()}, params)
     hidden = sparse["call"] == "not assessable"
     assert hidden.any()
     assert (sparse["proportion"].isna() == hidden).all()

@@ -1,0 +1,1 @@
+"""A model behind HTTP: MLflow's scoring server, with limits and clear refusals."""
