@@ -1,11 +1,16 @@
-"""Options that several commands share."""
+"""What several commands share: their options, and a quick start."""
 
+import atexit
+import functools
+import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import click
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _SHARED = (
     click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path)),
     click.option(
@@ -26,8 +31,29 @@ _SHARED = (
 )  # fmt: skip
 
 
-def takes_samples(command: Callable[..., Any]) -> Callable[..., Any]:
+def takes_samples(command: Callable[P, R]) -> Callable[P, R]:
     """Add the arguments of a command that analyses samples with a model."""
     for decorate in reversed(_SHARED):
         command = decorate(command)
     return command
+
+
+def starts_quickly(command: Callable[P, R]) -> Callable[P, R]:
+    """Let a command that only reads and prints run without the collector of cyclic garbage.
+
+    While MLflow's modules load, and once more before Python ends, it looks for garbage in them
+    and finds none: a third of the time that a short command takes.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        was_on = gc.isenabled()
+        gc.disable()
+        atexit.register(gc.freeze)
+        try:
+            return command(*args, **kwargs)
+        finally:
+            if was_on:
+                gc.enable()
+
+    return run

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -142,15 +140,3 @@ def test_what_cannot_be_compared_is_refused(runs, deconv, tmp_path):
         assert status == 2, message
         assert message in error
         assert error.count("\n") == 1
-
-
-def test_comparison_loads_no_torch():
-    code = (
-        "import sys, experiments.comparison, experiments.comparison_page\n"
-        "heavy = {'torch', 'anndata', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(repr(heavy) if heavy else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
