@@ -13,8 +13,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import ConfigError
+from experiments.sent import known_run_ids
 from experiments.store import store_name, tracking_errors
-from experiments.sync import known_run_ids
 
 DIRECTORY, EXPERIMENT = "runs", "sparse-deconvolution"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")

@@ -50,7 +50,23 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
         raise kind(what, where=store_name(), got=reason, expected=expected) from error
 
 
-def never_reached(error: BaseException) -> bool:
+@contextmanager
+def artifact_errors(path: str) -> Iterator[None]:
+    """Turn the answer of an artifact store that takes no file into a `RefusedError`.
+
+    A read-only or full store must not hold up the metrics; a server that is away is none.
+    """
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        if _never_reached(error):
+            raise
+        raise RefusedError(
+            "the artifact store did not take the file", where=path, got=first_line(error)
+        ) from error
+
+
+def _never_reached(error: BaseException) -> bool:
     """Whether an error came from the way to the store, not from the store.
 
     A server's answer, even a bad one, is of the store.

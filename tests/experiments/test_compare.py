@@ -107,19 +107,19 @@ def test_curves_are_those_of_the_runs(runs, compared):
 
 def test_changed_results_are_not_paired(runs, compared):
     """The digest says what was tested on; the table must agree with it."""
-    from experiments.comparison import _pairs
+    from experiments.pairing import pair_sides
 
     first, second, *_ = compared.sides
     stats = second.stats.assign(true_proportion=second.stats["true_proportion"] * 0.5)
     assert (
         "other samples, tissues or true proportions"
-        in _pairs([first, replace(second, stats=stats)])[1]["B"]
+        in pair_sides([first, replace(second, stats=stats)])[1]["B"]
     )
     shuffled = second.stats.sample(frac=1, random_state=0)
-    pairs, refused = _pairs([first, replace(second, stats=shuffled)])
+    pairs, refused = pair_sides([first, replace(second, stats=shuffled)])
     assert refused == {}
     assert pairs["B"]["mae"].value == pytest.approx(compared.pairs["B"]["mae"].value)
-    missing = _pairs([first, replace(second, stats=None)])[1]["B"]
+    missing = pair_sides([first, replace(second, stats=None)])[1]["B"]
     assert missing == "B has no summary_stats.csv (its run did not end)"
 
 

@@ -13,7 +13,7 @@ from deconv.checkpoint import load_checkpoint
 from deconv.errors import ConfigError
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
-from experiments.sync import known_run_ids
+from experiments.sent import known_run_ids
 
 DECONV = str(Path(sys.executable).with_name("deconv"))
 LONG = {"num_epochs": 12, "batch_size": 16, "mixtures_per_epoch": 640}

@@ -14,9 +14,10 @@ from light_run import Server, light_run, runs_in, snapshot
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import InputError
-from experiments.replay import SPOOL_TAG
+from experiments.own_run import SPOOL_TAG
+from experiments.sent import SENT, known_run_ids
 from experiments.spool import SPOOL, read_spool
-from experiments.sync import SENT, BusyError, known_run_ids, sync_folder
+from experiments.sync import BusyError, sync_folder
 
 NOWHERE = "http://127.0.0.1:9"  # the port "discard": nobody listens
 DECONV = str(Path(sys.executable).with_name("deconv"))

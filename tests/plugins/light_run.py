@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -14,7 +15,8 @@ from mlflow.tracking import MlflowClient
 from ports import free_port
 
 from experiments.lineage import run_line
-from experiments.replay import SPOOL_TAG, dataset_data
+from experiments.own_run import SPOOL_TAG
+from experiments.run_datasets import dataset_data
 from experiments.tracking import TrackedRun
 
 EXPERIMENT = "light"
@@ -34,6 +36,7 @@ def opening(name):
 def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pause=0.0):
     """Begin or go on with a run, and end it: epochs, files, a model, as training does."""
     folder.mkdir(parents=True, exist_ok=True)
+    others = set(threading.enumerate())
     tracked = TrackedRun(folder, opening(folder.name), wait=wait, alerts=alerts)
     try:
         (folder / "config.yaml").write_text("random_seed: 0\n")
@@ -51,6 +54,10 @@ def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pause=0
         tracked.log_model("model", files, step=n_epochs, tags={"epoch": str(n_epochs)})
     finally:
         tracked.finish("FINISHED")
+        # A process would end here, and with it a request that it no longer waits for.
+        for thread in set(threading.enumerate()) - others:
+            if thread.name in ("tracking", "alerts"):
+                thread.join(timeout=60)
     return tracked
 
 
