@@ -16,9 +16,9 @@ from deconv.errors import ConfigError
 from deconv.metrics import PRESENT_FROM
 from experiments.metric_names import base_name
 from experiments.pairing import pair_sides
-from experiments.reading import find_run, open_store
+from experiments.reading import find_run
 from experiments.sides import Side, open_side, stats_arrays
-from experiments.store import tracking_errors
+from experiments.store import open_store, tracking_errors
 
 MAX_RUNS = 12
 CURVES = (

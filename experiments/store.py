@@ -1,5 +1,6 @@
 """The way to the tracking store: its name, and errors that say what to do about it."""
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
+import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -47,6 +50,8 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
         kind = AwayError if code in _PASSING | _DENIED else RefusedError
         if code in _DENIED:
             expected = "MLFLOW_TRACKING_USERNAME and _PASSWORD of a user who may write"
+        if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+            expected = "an address that begins with postgresql+psycopg2:"  # SQLAlchemy's default
         raise kind(what, where=store_name(), got=reason, expected=expected) from error
 
 
@@ -81,9 +86,38 @@ def _never_reached(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     """Return what an error says, without the URLs, SQL statement or body around it."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
+    text = str(getattr(error, "orig", None) or error)  # of SQLAlchemy: what the driver said
+    line = (text.splitlines() or [type(error).__name__])[0]
     cause = re.search(r"Caused by \w+\((.*)\)\)$", line)
     return line if cause is None else cause[1].rpartition(": ")[2].strip("'\")")
+
+
+def open_store(uri: str | None = None) -> MlflowClient:
+    """Return a client of a tracking store, by default the current one.
+
+    Raises
+    ------
+    TrackingError
+        If it cannot be opened.
+    """
+    uri = uri or mlflow.get_tracking_uri()
+    with tracking_errors("cannot open the tracking store"):
+        if uri.startswith("postgresql"):
+            _ask_once(uri)
+        return MlflowClient(uri)
+
+
+@functools.cache
+def _ask_once(uri: str) -> None:
+    """Raise the error of a database that cannot be reached.
+
+    MLflow asks ten times, which takes 100 seconds, and prints each error.
+    """
+    engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def store_name(uri: str | None = None) -> str:

@@ -20,6 +20,7 @@ from experiments.store import (
     AwayError,
     RefusedError,
     TrackingError,
+    open_store,
     retry_ourselves,
     store_name,
     tracking_errors,
@@ -64,8 +65,8 @@ class Outbox:
             pending = self._entries[position.seq :]
             if not pending and not (self.retry_refused and position.aside):
                 return
+            client = open_store(self._uri)
             with tracking_errors("the tracking store does not take the run's record"):
-                client = MlflowClient(self._uri)
                 self._check(client)
                 replay = Replay(client, self._folder, self._entries, position.run_id)
             if self.retry_refused:

@@ -1,0 +1,63 @@
+"""PostgreSQL as tracking store, without a server in front of it."""
+
+import time
+from urllib.parse import quote
+
+import mlflow
+import pytest
+from light_run import light_run, snapshot
+
+DRIVER = "postgresql+psycopg2://"
+
+
+@pytest.fixture
+def use(monkeypatch):
+    def use(uri):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(None)
+
+    yield use
+    monkeypatch.undo()
+    mlflow.set_tracking_uri(None)
+
+
+def test_wrong_password_and_lost_database_are_one_message_and_lose_nothing(
+    postgres, use, tmp_path, capsys, deconv
+):
+    database = postgres.create()
+    address = f"127.0.0.1:{postgres.port}/{database}"
+    folder = tmp_path / "runs" / "r"
+    for away, reason in (
+        (f"postgresql://postgres@{address}", "begins with postgresql+psycopg2:"),
+        (
+            f"{DRIVER}postgres:wrong@{address}",
+            'password authentication failed for user "postgres"',
+        ),
+        (f"{DRIVER}postgres:secret@127.0.0.1:9/{database}", "Connection refused"),
+    ):
+        use(away)
+        start = time.monotonic()
+        assert light_run(folder).run_id is None
+        told = capsys.readouterr().err
+        assert told.count("kept: ") == 1
+        assert told.count(reason) == 1, told
+        assert "wrong@" not in told
+        for arguments, status in ((["sync", folder], 1), (["leaderboard"], 2)):
+            found, _, error = deconv(*arguments)
+            assert (found, error.count("\n")) == (status, 1)
+            assert "cannot open the tracking store" in error
+            assert reason in error
+        # MLflow itself would ask each time for 100 s.
+        assert time.monotonic() - start < 100
+
+    use(f"{DRIVER}postgres:{quote(postgres.password, safe='')}@{address}")
+    status, output, _ = deconv("sync", folder)
+    assert status == 0
+    assert ", 0 left" in output
+    found = snapshot(mlflow.get_tracking_uri())
+    assert [point[:2] for point in found["metrics"]["train/m0"]] == [
+        (1, 1.0),
+        (2, 0.5),
+        (3, 1 / 3),
+    ]
+    assert found["status"] == "FINISHED"
