@@ -89,7 +89,10 @@ def first_line(error: BaseException) -> str:
     text = str(getattr(error, "orig", None) or error)  # of SQLAlchemy: what the driver said
     line = (text.splitlines() or [type(error).__name__])[0]
     cause = re.search(r"Caused by \w+\((.*)\)\)$", line)
-    return line if cause is None else cause[1].rpartition(": ")[2].strip("'\")")
+    if cause is None:
+        return line
+    inner = re.split(r"""[(,] ?['"]""", cause[1])[-1].removesuffix("')")
+    return inner.rpartition(": ")[2].strip("'\"")
 
 
 def open_store(uri: str | None = None) -> MlflowClient:

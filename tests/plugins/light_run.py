@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -33,18 +32,21 @@ def opening(name):
     }
 
 
-def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pause=0.0):
-    """Begin or go on with a run, and end it: epochs, files, a model, as training does."""
+def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pace=None):
+    """Begin or go on with a run, and end it: epochs, files, a model, as training does.
+
+    ``pace`` is called before each epoch with its number, and may let it wait.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    others = set(threading.enumerate())
     tracked = TrackedRun(folder, opening(folder.name), wait=wait, alerts=alerts)
     try:
         (folder / "config.yaml").write_text("random_seed: 0\n")
         tracked.log_files(["config.yaml"])
         for epoch in range(1, n_epochs + 1):
+            if pace is not None:
+                pace(epoch)
             metrics = {f"train/m{n}": n + 1 / epoch for n in range(n_metrics)}
             tracked.log_metrics(metrics, step=epoch)
-            time.sleep(pause)
         tracked.log_summary({"test/mae": 0.01}, step=n_epochs)
         (folder / "figures").mkdir(exist_ok=True)
         (folder / "figures" / "miami.png").write_bytes(b"\x89PNG")
@@ -55,9 +57,8 @@ def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pause=0
     finally:
         tracked.finish("FINISHED")
         # A process would end here, and with it a request that it no longer waits for.
-        for thread in set(threading.enumerate()) - others:
-            if thread.name in ("tracking", "alerts"):
-                thread.join(timeout=60)
+        for follower in tracked._followers:
+            follower._thread.join(timeout=60)
     return tracked
 
 
