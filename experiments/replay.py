@@ -29,7 +29,7 @@ from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from experiments.own_run import SPOOL_TAG, find_or_make_experiment, find_own_run
-from experiments.run_datasets import dataset_input
+from experiments.run_datasets import log_datasets
 from experiments.spool import Entry
 from experiments.store import RefusedError, artifact_errors
 
@@ -108,7 +108,7 @@ class Replay:
         self._client.log_batch(self.run_id, params=[Param(k, v) for k, v in params.items()])
 
     def _datasets(self, entry: Entry, *, datasets: list[dict[str, str]]) -> None:
-        self._client.log_inputs(self.run_id, [dataset_input(**dataset) for dataset in datasets])
+        log_datasets(self._client, self.run_id, datasets)
 
     def _metrics(self, entry: Entry, model_id: str | None = None) -> list[Metric]:
         step = entry.data["step"]

@@ -1,12 +1,21 @@
 """PostgreSQL as tracking store, without a server in front of it."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
 import pytest
-from light_run import light_run, snapshot
+from light_run import EXPERIMENT, light_run, snapshot
+from mlflow.tracking import MlflowClient
 
+from experiments.replay import Replay
+from experiments.run_datasets import dataset_data
+from experiments.spool import Entry
+
+N_RUNS = 6  # MLflow keeps 15 connections in a process, and a call may take two
 DRIVER = "postgresql+psycopg2://"
 
 
@@ -61,3 +70,27 @@ def test_wrong_password_and_lost_database_are_one_message_and_lose_nothing(
         (3, 1 / 3),
     ]
     assert found["status"] == "FINISHED"
+
+
+def test_runs_that_tell_of_the_same_new_data_at_once_are_not_refused(postgres):
+    password = quote(postgres.password, safe="")
+    address = f"127.0.0.1:{postgres.port}/{postgres.create()}"
+    client = MlflowClient(f"{DRIVER}postgres:{password}@{address}")
+    experiment = client.create_experiment(EXPERIMENT)
+    runs = [client.create_run(experiment).info.run_id for _ in range(N_RUNS)]
+    names = [f"data-{n}" for n in range(5)]
+    for name in names:
+        data = dataset_data(name, "0" * 16, source="a.h5ad", profile={}, context="train")
+        entry = Entry(3, 1, "datasets", {"datasets": [data]})
+        gate = threading.Barrier(N_RUNS)
+
+        def tell(run, gate=gate, entry=entry):
+            replay = Replay(client, Path(), [entry], run)
+            gate.wait()
+            replay.tell([entry])
+
+        with ThreadPoolExecutor(N_RUNS) as pool:
+            list(pool.map(tell, runs))
+    for run in runs:
+        inputs = client.get_run(run).inputs.dataset_inputs
+        assert sorted(entry.dataset.name for entry in inputs) == names
