@@ -50,11 +50,11 @@ def database():
         "PG_LAB_PASSWORD": "secret",
     }  # fmt: skip
     try:
-        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, timeout=60)
+        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, timeout=300)
         yield f"postgresql+psycopg2://postgres:secret@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, timeout=60)
-        subprocess.run(["rm", "-rf", folder], check=True, timeout=60)
+        subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, timeout=300)
+        subprocess.run(["rm", "-rf", folder], check=True, timeout=300)
 
 
 def log_first_run(client):

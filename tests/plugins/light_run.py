@@ -146,7 +146,7 @@ class Server:
                 },
             )  # fmt: skip
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=300):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self._folder / "server.log").read_text()

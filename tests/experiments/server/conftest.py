@@ -74,10 +74,10 @@ def postgres():
         "PG_LAB_PASSWORD": DATABASE_PASSWORD, "PG_LAB_CONNECTIONS": "300",
     }  # fmt: skip
     try:
-        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, timeout=60)
+        subprocess.run([TOOLS / "start-pg.sh"], env=environment, check=True, timeout=300)
         yield Postgres(port)
     finally:
-        subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, timeout=60)
+        subprocess.run([TOOLS / "stop-pg.sh"], env=environment, check=True, timeout=300)
         shutil.rmtree(folder)
 
 
@@ -104,7 +104,7 @@ def s3(tmp_path_factory):
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not answers(port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -113,7 +113,7 @@ def s3(tmp_path_factory):
         yield store
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def production(production_options):
         yield Production(options, started)
     finally:
         end(started, 30)
-        process.wait(timeout=10)
+        process.wait(timeout=120)
 
 
 @pytest.fixture
