@@ -16,8 +16,8 @@ from deconv.errors import DeconvError
 from deconv.metrics import HEADLINE
 from experiments.metric_names import interval_names, show, show_interval
 from experiments.names import BOOK
-from experiments.reading import find_run, open_store, quoted
-from experiments.store import tracking_errors
+from experiments.reading import find_run, quoted
+from experiments.store import open_store, tracking_errors
 
 DIFF, ENVIRONMENT, CONFIG = "code.diff", "environment.txt", "config.yaml"
 _PARENT = "mlflow.parentRunId"

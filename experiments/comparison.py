@@ -3,31 +3,24 @@
 The first run is the reference. Runs tested on the same mixtures are compared sample by sample.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pandas as pd
-from mlflow.entities import Run
 
-from deconv.benchmarks.bootstrap import (
-    BOOTSTRAPPED,
-    Difference,
-    bootstrap_intervals,
-    holm,
-    paired_differences,
-)
+from deconv.benchmarks.bootstrap import BOOTSTRAPPED, Difference, bootstrap_intervals
 from deconv.errors import ConfigError
 from deconv.metrics import PRESENT_FROM
 from experiments.metric_names import base_name
-from experiments.reading import find_run, open_store, run_artifact, test_digest
-from experiments.store import tracking_errors
+from experiments.pairing import pair_sides
+from experiments.reading import find_run
+from experiments.sides import Side, open_side, stats_arrays
+from experiments.store import open_store, tracking_errors
 
 MAX_RUNS = 12
-STATS = "summary_stats.csv"
 CURVES = (
     "loss", "mae", "presence_accuracy", "presence_balanced_accuracy", "presence_f1",
     "spurious_mass", "sparsity_loss", "presence_loss",
@@ -37,25 +30,6 @@ _PROVENANCE = (
     "precision",
 )  # fmt: skip
 Curve = list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class Side:
-    """A run under comparison.
-
-    ``stats`` is its table of `deconv.evaluate.summary_stats`, ``test_set`` name and digest of
-    the mixtures that it is of; None if the run has none.
-    """
-
-    letter: str
-    run: Run
-    test_set: tuple[str, str] | None
-    stats: pd.DataFrame | None
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return str(self.run.info.run_name)
 
 
 @dataclass(frozen=True)
@@ -105,8 +79,8 @@ def compare_runs(names: Sequence[str]) -> Comparison:
         if a.info.run_id == b.info.run_id:
             raise ConfigError("the same run twice", got=f"{names[i]}, {names[j]}")
     with TemporaryDirectory() as folder:
-        sides = [_side(chr(ord("A") + i), run, Path(folder)) for i, run in enumerate(runs)]
-    pairs, refused = _pairs(sides)
+        sides = [open_side(chr(ord("A") + i), run, Path(folder)) for i, run in enumerate(runs)]
+    pairs, refused = pair_sides(sides)
     return Comparison(
         sides=sides,
         differing=_differing(sides),
@@ -141,15 +115,6 @@ def read_curves(sides: Sequence[Side]) -> dict[str, dict[str, Curve]]:
                 if name in side.run.data.metrics
             }
     return curves
-
-
-def _side(letter: str, run: Run, folder: Path) -> Side:
-    place = folder / letter
-    place.mkdir()
-    file = run_artifact(run, STATS, place)
-    # "NA" is a name here, not a missing value.
-    stats = None if file is None else pd.read_csv(file, keep_default_na=False, na_values=[""])
-    return Side(letter, run, test_digest(run), stats)
 
 
 def _differing(sides: Sequence[Side]) -> pd.DataFrame:
@@ -212,78 +177,3 @@ def _intervals(side: Side) -> dict[str, tuple[float, float]]:
 def _tissue_error(stats: pd.DataFrame) -> pd.Series:
     error = (stats["predicted_proportion"] - stats["true_proportion"]).abs()
     return error.groupby(stats["tissue"]).mean()
-
-
-def _pairs(
-    sides: Sequence[Side],
-) -> tuple[dict[str, dict[str, Difference]], dict[str, str]]:
-    first, *others = sides
-    pairs: dict[str, dict[str, Difference]] = {}
-    refused: dict[str, str] = {}
-    for side in others:
-        reason = _reason_not_to_pair(first, side)
-        if reason is not None:
-            refused[side.letter] = reason
-            continue
-        assert first.stats is not None
-        assert side.stats is not None
-        predicted, true, call = stats_arrays(first.stats)
-        theirs, _, their_call = stats_arrays(side.stats, like=first.stats)
-        pairs[side.letter] = paired_differences(
-            (theirs, their_call), (predicted, call), true, seed=0
-        )
-    return _adjusted(pairs), refused
-
-
-def _reason_not_to_pair(first: Side, side: Side) -> str | None:
-    for one in (first, side):
-        if one.stats is None:
-            return f"{one.letter} has no {STATS} (its run did not end)"
-        if one.test_set is None:
-            return f"{one.letter} does not say which mixtures it was tested on"
-    assert first.test_set is not None
-    assert side.test_set is not None
-    if side.test_set != first.test_set:
-        was, other = (" ".join(s.test_set or ()) for s in (first, side))
-        return (
-            f"tested on other mixtures than {first.letter} ({other}, not {was}): "
-            "the same data, seed and designs are needed"
-        )
-    key = ["sample", "tissue"]
-    truth = [
-        s.set_index(key)["true_proportion"].sort_index()
-        for s in (first.stats, side.stats)
-        if s is not None
-    ]
-    if not truth[0].equals(truth[1]):
-        return (
-            f"{STATS} has other samples, tissues or true proportions than that of {first.letter}"
-        )
-    return None
-
-
-def _adjusted(
-    pairs: Mapping[str, Mapping[str, Difference]],
-) -> dict[str, dict[str, Difference]]:
-    """Adjust the p-values of a metric for the number of runs compared by it."""
-    adjusted: dict[str, dict[str, Difference]] = {letter: {} for letter in pairs}
-    for metric in BOOTSTRAPPED:
-        letters = [letter for letter, found in pairs.items() if metric in found]
-        values = holm([pairs[letter][metric].p_value for letter in letters])
-        for letter, p_value in zip(letters, values, strict=True):
-            adjusted[letter][metric] = replace(pairs[letter][metric], p_value=p_value)
-    return adjusted
-
-
-def stats_arrays(
-    stats: pd.DataFrame, like: pd.DataFrame | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return predicted and true fractions and calls, [N, T], in the order of ``like``."""
-    like = stats if like is None else like
-    cells = stats.set_index(["sample", "tissue"])
-    cells = cells.loc[pd.MultiIndex.from_frame(like[["sample", "tissue"]])]
-    shape = (like["sample"].nunique(), like["tissue"].nunique())
-    predicted, true = (
-        cells[f"{name}_proportion"].to_numpy().reshape(shape) for name in ("predicted", "true")
-    )
-    return predicted, true, (cells["call"] == "detected").to_numpy().reshape(shape)

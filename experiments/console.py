@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from deconv.findings import Finding
 from deconv.metrics import HEADLINE
-from deconv.quality import Measured
-from deconv.reported import NOT_ASSESSABLE
-from experiments.gates import Verdict
 
-if TYPE_CHECKING:  # torch is slow to import, and most commands only need the tables
+if TYPE_CHECKING:  # torch takes seconds to import, and most commands do without
+    import pandas as pd
+
+    from deconv.findings import Finding
+    from deconv.quality import Measured
+    from experiments.gates import Verdict
     from experiments.reproduce import Condition, Difference
 
 _PERCENT = {"mae", "spurious_mass"}
@@ -108,7 +108,7 @@ def accuracy_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def verdict_table(verdicts: list[Verdict]) -> Table:
+def verdict_table(verdicts: list["Verdict"]) -> Table:
     """Return the rules of promotion with pass or fail."""
     table = Table(title="success criteria", title_justify="left")
     for column in ("rule", "", "found"):
@@ -153,8 +153,10 @@ def going_through(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda n_done, n_files: bar.update(task, completed=n_done, total=n_files)
 
 
-def quality_table(measured: Measured, calls: pd.DataFrame) -> Table:
+def quality_table(measured: "Measured", calls: "pd.DataFrame") -> Table:
     """Return a row per sample with what was measured of it; ``calls`` as of `deconv predict`."""
+    from deconv.reported import NOT_ASSESSABLE
+
     table = Table(title=f"quality at {measured.n_regions:,} regions", title_justify="left")
     table.add_column("sample", overflow="fold")
     for heading in ("observed", "empty", "coverage", "misfit", "not assessable"):
@@ -171,7 +173,7 @@ def quality_table(measured: Measured, calls: pd.DataFrame) -> Table:
     return table
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
+def findings_table(findings: Sequence["Finding"]) -> Table:
     """Return what was found, the worst first."""
     table = Table(title="findings", title_justify="left")
     for column in ("severity", "sample", "check"):
@@ -186,11 +188,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def quiet_libraries() -> None:
-    """Keep the start-up messages of MLflow and its database off the terminal.
-
-    Its usage telemetry too: the tool sees patients' data and compute nodes have no network.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    """Keep the start-up messages of MLflow and its database off the terminal."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):

@@ -21,8 +21,8 @@ from experiments.metric_names import (
     show_interval,
     smaller_is_better,
 )
-from experiments.reading import EXPERIMENT, experiment_ids, open_store, quoted, test_digest
-from experiments.store import tracking_errors
+from experiments.reading import EXPERIMENT, experiment_ids, quoted, test_digest
+from experiments.store import open_store, tracking_errors
 
 DEFAULT_METRIC = "best/val/mae"
 TEST = tuple(f"test/{name}" for name in HEADLINE)

@@ -14,7 +14,7 @@ from experiments.config import RunConfig
 from experiments.data import RunData
 from experiments.labels import run_params, run_tags
 from experiments.provenance import code_diff, code_tags, environment, machine_tags
-from experiments.replay import dataset_data
+from experiments.run_datasets import dataset_data
 from experiments.spool import FORMAT_VERSION
 
 ENVIRONMENT, DIFF = "environment.txt", "code.diff"

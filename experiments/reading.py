@@ -13,23 +13,11 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import ConfigError
-from experiments.store import store_name, tracking_errors
-from experiments.sync import known_run_ids
+from experiments.sent import known_run_ids
+from experiments.store import open_store, store_name, tracking_errors
 
 DIRECTORY, EXPERIMENT = "runs", "sparse-deconvolution"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-
-
-def open_store() -> MlflowClient:
-    """Return a client of the tracking store.
-
-    Raises
-    ------
-    TrackingError
-        If it cannot be opened.
-    """
-    with tracking_errors("cannot open the tracking store"):
-        return MlflowClient()
 
 
 def find_run(run: str, directory: str = DIRECTORY) -> Run:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from experiments.lineage import run_line
 from experiments.provenance import code_tags, machine_tags
+from experiments.sent import known_run_ids
 from experiments.spool import SPOOL, Spool
-from experiments.sync import BusyError, known_run_ids, sync_folder
+from experiments.sync import BusyError, sync_folder
 
 _PAUSE = 0.5  # seconds before the store is asked again
 

@@ -23,8 +23,8 @@ from deconv.errors import MismatchError
 from deconv.evaluate import score, true_proportions
 from deconv.predictor import NetworkMethod
 from deconv.stored import read_h5ad
-from experiments.comparison import STATS, stats_arrays
 from experiments.reading import run_artifact, test_digest
+from experiments.sides import STATS, stats_arrays
 
 DONORS = "tested_donors"
 """Column of a benchmark file: the donors that all its samples were mixed from."""

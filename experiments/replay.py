@@ -14,30 +14,25 @@
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
     LoggedModelOutput,
     Metric,
     Param,
-    Run,
     RunTag,
 )
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
+from experiments.own_run import SPOOL_TAG, find_or_make_experiment, find_own_run
+from experiments.run_datasets import log_datasets
 from experiments.spool import Entry
-from experiments.store import RefusedError, TrackingError, first_line, never_reached
+from experiments.store import RefusedError, artifact_errors
 
-SPOOL_TAG = "deconv.spool_id"
 MODEL_TAG = "model_uri"
 _POINTS = ("metrics", "summary")
 _MAX_BATCH = 1000  # metrics in a log_batch call, MLflow's limit
@@ -100,50 +95,20 @@ class Replay:
         self, entry: Entry, *, version: int, spool_id: str, name: str, experiment: str,
         experiment_id: str | None, tags: Mapping[str, str],
     ) -> None:  # fmt: skip
-        experiment_id = experiment_id or self._experiment(experiment)
-        self.run_id = self._own_run(experiment_id, spool_id)
+        experiment_id = experiment_id or find_or_make_experiment(self._client, experiment)
+        self.run_id = find_own_run(self._client, experiment_id, spool_id)
         if not self.run_id:
             self._client.create_run(
                 experiment_id, start_time=entry.at, run_name=name,
                 tags={**tags, SPOOL_TAG: spool_id},
             )  # fmt: skip
-            self.run_id = self._own_run(experiment_id, spool_id)
+            self.run_id = find_own_run(self._client, experiment_id, spool_id)
 
     def _params(self, entry: Entry, *, params: Mapping[str, str]) -> None:
         self._client.log_batch(self.run_id, params=[Param(k, v) for k, v in params.items()])
 
     def _datasets(self, entry: Entry, *, datasets: list[dict[str, str]]) -> None:
-        self._client.log_inputs(self.run_id, [_dataset_input(**dataset) for dataset in datasets])
-
-    def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self._client.create_experiment(name))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            return self._experiment(name)  # another was quicker
-        if found.lifecycle_stage != "active":
-            raise TrackingError(
-                "the experiment was deleted", got=name,
-                expected="one that is there (mlflow experiments restore)",
-            )  # fmt: skip
-        return str(found.experiment_id)
-
-    def _own_run(self, experiment_id: str, spool_id: str) -> str:
-        """Find the run by its tag; drop empty second ones, of a request that came twice."""
-        found: list[Run] = self._client.search_runs(
-            [experiment_id], f"tags.`{SPOOL_TAG}` = '{spool_id}'"
-        )
-        if not found:
-            return ""
-        used = [run for run in found if run.data.params or run.data.metrics]
-        kept = min((run.info.run_id for run in used or found), default="")
-        for run in found:
-            if run.info.run_id != kept and run not in used:
-                self._client.delete_run(run.info.run_id)
-        return str(kept)
+        log_datasets(self._client, self.run_id, datasets)
 
     def _metrics(self, entry: Entry, model_id: str | None = None) -> list[Metric]:
         step = entry.data["step"]
@@ -168,7 +133,7 @@ class Replay:
         if any(e.kind == "file" and e.key == path for e in self._entries[entry.seq :]):
             return  # a later line has what it became
         file = self._checked(path, sha256)
-        with _artifact_errors(path):
+        with artifact_errors(path):
             self._client.log_artifact(self.run_id, str(file), _parent(path))
 
     def _model(
@@ -190,7 +155,7 @@ class Replay:
             self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
         for place, file in files.items():
             path = self._checked(file["path"], file["sha256"])
-            with _artifact_errors(file["path"]), TemporaryDirectory() as temporary:
+            with artifact_errors(file["path"]), TemporaryDirectory() as temporary:
                 if place == "MLmodel":
                     path = _named_model(path, Path(temporary), self.run_id, model)
                 self._client.log_model_artifact(model.model_id, str(path), _parent(place))
@@ -213,25 +178,6 @@ class Replay:
         return file
 
 
-class _artifact_errors:
-    """Turn the answer of an artifact store that takes no file into a `RefusedError`.
-
-    A read-only or full store must not hold up the metrics; a server that is away is none.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, MlflowException | OSError) and not never_reached(error):
-            raise RefusedError(
-                "the artifact store did not take the file", where=self._path, got=first_line(error)
-            ) from error
-
-
 def _named_model(path: Path, folder: Path, run_id: str, logged: Any) -> Path:
     """Copy an ``MLmodel`` with the ids that the store gave."""
     model = Model.load(str(path))
@@ -244,22 +190,3 @@ def _named_model(path: Path, folder: Path, run_id: str, logged: Any) -> Path:
 def _parent(path: str) -> str | None:
     parent = Path(path).parent.as_posix()
     return None if parent == "." else parent
-
-
-def dataset_data(
-    name: str, digest: str, *, source: str, profile: Mapping[str, Any], context: str
-) -> dict[str, str]:
-    """Return a dataset of a run as a ``run`` line has it."""
-    return {
-        "name": name, "digest": digest, "context": context,
-        "source": json.dumps({"uri": source}), "profile": json.dumps(dict(profile)),
-    }  # fmt: skip
-
-
-def _dataset_input(
-    *, name: str, digest: str, context: str, source: str, profile: str
-) -> DatasetInput:
-    dataset = Dataset(
-        name=name, digest=digest, source_type="local", source=source, profile=profile
-    )
-    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])

@@ -28,7 +28,7 @@ from experiments.launch import find_run
 from experiments.models import load_model
 from experiments.registry import registered_version
 from experiments.run import BEST
-from experiments.sync import known_run_ids
+from experiments.sent import known_run_ids
 
 MODEL = "model"
 

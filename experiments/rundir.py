@@ -25,8 +25,9 @@ from experiments.config import RunConfig, validate_config
 from experiments.data import RunData
 from experiments.lineage import opening_lines, write_lineage
 from experiments.mlflow_model import MODEL_FOLDER
+from experiments.sent import SENT, known_run_ids
 from experiments.spool import SPOOL, Spool
-from experiments.sync import SENDING, SENT, known_run_ids
+from experiments.sync import SENDING
 from experiments.tracking import TrackedRun
 
 _OWN_FILES = {"run.json", "lock", SPOOL, SENT, SENDING, DELIVERED}

@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ class Spool:
         self.points: dict[int, Metrics] = {}
         """The metrics of each epoch."""
         self._last: dict[tuple[str, str], Entry] = {}
-        self._size, self._clock_told = 0, False
+        self._size, self._clock_told, self._is_torn = 0, False, False
         if path.exists():
             for entry in read_spool(path):
                 self._keep(entry)
@@ -109,17 +110,21 @@ class Spool:
         # As it will be read again, so that a run sent now and one sent later are the same.
         entry = Entry(len(self.entries) + 1, at, kind, json.loads(json.dumps(data)))
         try:
+            if self._is_torn:
+                os.truncate(self._path, self._size)
             with self._path.open("ab") as file:
                 file.write(entry.encoded())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            if self._path.exists():
-                os.truncate(self._path, self._size)  # a part of the line may be there
+            self._is_torn = self._path.exists()  # a part of the line may be there
+            with suppress(OSError):  # of a disk that became read-only; then it is done later
+                os.truncate(self._path, self._size)
             raise DeconvError(
                 "cannot write the run's record", where=self._path, got=error.strerror,
                 expected=f"space to write; then deconv train --resume {self._path.parent}",
             ) from error  # fmt: skip
+        self._is_torn = False
         self._keep(entry)
         return entry
 

@@ -1,5 +1,6 @@
 """The way to the tracking store: its name, and errors that say what to do about it."""
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
+import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import read_mlflow_creds
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -56,6 +59,8 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
         code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
         raise_denied(error, what)
         kind = AwayError if code in _PASSING else RefusedError
+        if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+            expected = "an address that begins with postgresql+psycopg2:"  # SQLAlchemy's default
         raise kind(what, where=store_name(), got=reason, expected=expected) from error
 
 
@@ -69,7 +74,23 @@ def raise_denied(error: BaseException, what: str) -> None:
         ) from error  # fmt: skip
 
 
-def never_reached(error: BaseException) -> bool:
+@contextmanager
+def artifact_errors(path: str) -> Iterator[None]:
+    """Turn the answer of an artifact store that takes no file into a `RefusedError`.
+
+    A read-only or full store must not hold up the metrics; a server that is away is none.
+    """
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        if _never_reached(error):
+            raise
+        raise RefusedError(
+            "the artifact store did not take the file", where=path, got=first_line(error)
+        ) from error
+
+
+def _never_reached(error: BaseException) -> bool:
     """Whether an error came from the way to the store, not from the store.
 
     A server's answer, even a bad one, is of the store.
@@ -84,9 +105,41 @@ def never_reached(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     """Return what an error says, without the URLs, SQL statement or body around it."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
+    text = str(getattr(error, "orig", None) or error)  # of SQLAlchemy: what the driver said
+    line = (text.splitlines() or [type(error).__name__])[0]
     cause = re.search(r"Caused by \w+\((.*)\)\)$", line)
-    return line if cause is None else cause[1].rpartition(": ")[2].strip("'\")")
+    if cause is None:
+        return line
+    inner = re.split(r"""[(,] ?['"]""", cause[1])[-1].removesuffix("')")
+    return inner.rpartition(": ")[2].strip("'\"")
+
+
+def open_store(uri: str | None = None) -> MlflowClient:
+    """Return a client of a tracking store, by default the current one.
+
+    Raises
+    ------
+    TrackingError
+        If it cannot be opened.
+    """
+    uri = uri or mlflow.get_tracking_uri()
+    with tracking_errors("cannot open the tracking store"):
+        if uri.startswith("postgresql"):
+            _ask_once(uri)
+        return MlflowClient(uri)
+
+
+@functools.cache
+def _ask_once(uri: str) -> None:
+    """Raise the error of a database that cannot be reached.
+
+    MLflow asks ten times, which takes 100 seconds, and prints each error.
+    """
+    engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def store_name(uri: str | None = None) -> str:

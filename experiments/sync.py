@@ -1,88 +1,32 @@
-"""What of a run's record a tracking store has, and the sending of the rest.
+"""The sending of what a tracking store lacks of a run's record.
 
 The training process sends with this while it trains, and `deconv sync` afterwards.
 """
 
 import fcntl
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import ConfigError, InputError
-from deconv.files import write_text
 from experiments.replay import Replay, batches
+from experiments.sent import SENT, Position, check_whole
 from experiments.spool import SPOOL, Entry, read_spool
 from experiments.store import (
     AwayError,
     RefusedError,
     TrackingError,
+    open_store,
     retry_ourselves,
     store_name,
     tracking_errors,
 )
 
-SENT, SENDING = "sent.json", "sending.lock"
-
-
-@dataclass
-class Position:
-    """How much of a record a store has: lines up to ``seq``, but those put ``aside``."""
-
-    run_id: str = ""
-    seq: int = 0
-    aside: dict[str, str] = field(default_factory=dict)
-    """Why the store refused a line, by its number."""
-
-    @classmethod
-    def load(cls, folder: Path, store: str) -> "Position":
-        """Read it; nothing was sent to a store that the folder does not know."""
-        return cls(**_read(folder).get(store, {}))
-
-    def save(self, folder: Path, store: str) -> None:
-        """Write it, whole or not at all."""
-        write_text(folder / SENT, json.dumps({**_read(folder), store: asdict(self)}, indent=1))
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((folder / SENT).read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(
-            "not readable", where=folder / SENT, got=error,
-            expected="no file (what was sent is then sent again, which does no harm)",
-        ) from error  # fmt: skip
-    return content
-
-
-def known_run_ids(folder: Path) -> list[str]:
-    """Return the MLflow ids of a run, that in the present store first."""
-    content, present = _read(folder), store_name()
-    stores = sorted(content, key=lambda store: store != present)
-    return [content[store]["run_id"] for store in stores if content[store]["run_id"]]
-
-
-def check_whole(folder: Path, n_lines: int) -> None:
-    """Refuse a record that is shorter than what a store has of it.
-
-    Raises
-    ------
-    InputError
-        If it is.
-    """
-    n_sent = max((position["seq"] for position in _read(folder).values()), default=0)
-    if n_sent > n_lines:
-        raise InputError(
-            "lines are missing at the end", where=folder / SPOOL, got=n_lines,
-            expected=f"{n_sent}, which a tracking store has",
-        )  # fmt: skip
+SENDING = "sending.lock"
 
 
 class Outbox:
@@ -121,8 +65,8 @@ class Outbox:
             pending = self._entries[position.seq :]
             if not pending and not (self.retry_refused and position.aside):
                 return
+            client = open_store(self._uri)
             with tracking_errors("the tracking store does not take the run's record"):
-                client = MlflowClient(self._uri)
                 self._check(client)
                 replay = Replay(client, self._folder, self._entries, position.run_id)
             if self.retry_refused:

@@ -14,10 +14,11 @@ from deconv.errors import DeconvError
 from deconv.train import Metrics
 from experiments.alerts import AlertConfig, AlertDelivery, new_alerts
 from experiments.sender import Follower
+from experiments.sent import check_whole
 from experiments.spool import SPOOL, Spool
 from experiments.store import TrackingError as TrackingError
 from experiments.store import tracking_errors as tracking_errors
-from experiments.sync import Outbox, check_whole
+from experiments.sync import Outbox
 
 _LIMIT = 600.0  # seconds that the end of a run waits for a store that is slow but there
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from experiments.commands.options import starts_quickly
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN ...")
@@ -11,6 +13,7 @@ import click
     "--html", "page", type=click.Path(path_type=Path),
     help="Write a page with curves, intervals, tissues and Miami plots.",
 )  # fmt: skip
+@starts_quickly
 def compare(runs: tuple[str, ...], page: Path | None) -> None:
     """Show how runs differ: settings, metrics, tissues, and what of it is significant.
 

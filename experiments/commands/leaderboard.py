@@ -2,6 +2,8 @@
 
 import click
 
+from experiments.commands.options import starts_quickly
+
 
 @click.command()
 @click.option(
@@ -15,6 +17,7 @@ import click
 @click.option("--experiment", "experiments", multiple=True, help="[default: sparse-deconvolution]")
 @click.option("-n", "n", default=20, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--json", "as_json", is_flag=True, help="For programs: every metric of each run.")
+@starts_quickly
 def leaderboard(
     metric: str,
     phase: str | None,

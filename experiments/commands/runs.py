@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from experiments.commands.options import starts_quickly
+
 
 @click.group()
 def runs() -> None:
@@ -13,6 +15,7 @@ def runs() -> None:
 @runs.command()
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@starts_quickly
 def show(run: str, as_json: bool) -> None:
     """Show a run's data, code, environment, configuration, parents and models.
 

@@ -104,7 +104,7 @@ def restore(
 ) -> None:
     """Compare the hashes of the backup in FOLDER, then put it in place of an empty server."""
     settings = _load(profile, config, overrides)
-    from experiments.server.backup import restore
+    from experiments.server.restore import restore
 
     done = restore(settings, folder, replace=replace)
     click.echo(f"{done.runs} runs and {done.artifacts} artifacts are in place")

@@ -4,23 +4,19 @@ Runs made without a server have their artifacts in a local folder; they move to 
 store, and what the database says of their place moves along.
 """
 
-import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.db.utils import _initialize_tables
-from mlflow.store.model_registry.dbmodels import models as _registry  # noqa: F401  (tables)
-from mlflow.store.tracking.dbmodels import models as _tracking  # noqa: F401  (tables)
 from sqlalchemy.engine import Connection
 
 from deconv.errors import ConfigError, InputError
 from experiments.server.artifacts import PROXIED, ArtifactError, Folder, locate, open_artifacts
-from experiments.server.backup import put_all, require_empty
+from experiments.server.copy_rows import ROWS_OF_EMPTY, copy_rows, count_rows
 from experiments.server.database import (
     DatabaseError,
     check_revision,
@@ -30,18 +26,10 @@ from experiments.server.database import (
     read_contents,
 )
 from experiments.server.dump import copy_sqlite
-from experiments.server.process import ServerError, locked, running
+from experiments.server.process import locked, require_stopped
+from experiments.server.restore import put_all, require_empty
 from experiments.server.settings import ServerSettings
 
-_BATCH = 1000
-_PLACES = {
-    "experiments": ("artifact_location",),
-    "runs": ("artifact_uri",),
-    "logged_models": ("artifact_location",),
-    "model_versions": ("source", "storage_location"),
-}
-_ROWS_OF_EMPTY = {"experiments": 1, "workspaces": 1}
-"""What MLflow itself puts into a new database: the defaults."""
 _NOT_DATA = {"alembic_version", "sqlite_sequence"}
 
 
@@ -78,9 +66,7 @@ def migrate(source: ServerSettings, target: ServerSettings) -> Migration:
         )
     with locked(source), locked(target), tempfile.TemporaryDirectory() as folder:
         for settings in (source, target):
-            found = running(settings)
-            if found is not None:
-                raise ServerError("the server runs", where=found.address, expected="stop it first")
+            require_stopped(settings)
         copy = Path(folder) / "mlflow.db"
         copy_sqlite(source.sqlite_file, copy)
         snapshot = source.model_copy(update={"database": f"sqlite:///{copy}"})
@@ -88,7 +74,7 @@ def migrate(source: ServerSettings, target: ServerSettings) -> Migration:
         done = Migration()
         with connected(snapshot) as old, connected(target) as new:
             moves = _move_artifacts(source, target, old, done)
-            _copy(old, new, moves, target, done)
+            done.rows = copy_rows(old, new, moves, target)
     return done
 
 
@@ -101,7 +87,7 @@ def _check(source: ServerSettings, snapshot: ServerSettings, target: ServerSetti
         )  # fmt: skip
     with connected(snapshot) as old:
         unknown = set(sa.inspect(old).get_table_names()) - set(Base.metadata.tables) - _NOT_DATA
-        rows = [name for name in sorted(unknown) if _count(old, sa.table(name))]
+        rows = [name for name in sorted(unknown) if count_rows(old, sa.table(name))]
     if rows:
         raise InputError("tables that MLflow does not have", where=source.sqlite_file, got=rows)
     require_empty(target)
@@ -115,7 +101,7 @@ def _check(source: ServerSettings, snapshot: ServerSettings, target: ServerSetti
             engine.dispose()
     with connected(target) as new:
         for name, table in Base.metadata.tables.items():
-            if (n_rows := _count(new, table)) > _ROWS_OF_EMPTY.get(name, 0):
+            if (n_rows := count_rows(new, table)) > ROWS_OF_EMPTY.get(name, 0):
                 raise DatabaseError(
                     "the database is not empty", where=target.database, got=f"{n_rows} {name}"
                 )
@@ -154,95 +140,3 @@ def _move_artifacts(
         return uri
 
     return move
-
-
-def _copy(
-    old: Connection,
-    new: Connection,
-    move: Callable[[str], str],
-    target: ServerSettings,
-    done: Migration,
-) -> None:
-    for name in _ROWS_OF_EMPTY:
-        new.execute(sa.delete(Base.metadata.tables[name]))
-    for table in Base.metadata.sorted_tables:  # those first that others refer to
-        sent = _Content()
-        try:
-            for batch in _batches(sent.watch(_rows(old, table, move))):
-                new.execute(sa.insert(table), batch)
-        except (sa.exc.DBAPIError, ValueError) as error:  # ValueError: a text with NUL
-            reason = " ".join(str(getattr(error, "orig", error)).split())
-            raise DatabaseError(
-                f"PostgreSQL refuses a row of {table.name}", where=target.database, got=reason
-            ) from error
-        arrived = _Content()
-        for _ in arrived.watch(_rows(new, table, str)):
-            pass
-        if arrived != sent:
-            raise DatabaseError(
-                f"{table.name} did not arrive as it was sent", where=target.database,
-                got=f"{arrived.n_rows} rows", expected=f"{sent.n_rows} rows",
-            )  # fmt: skip
-        if sent.n_rows:
-            done.rows[table.name] = sent.n_rows
-        _set_sequence(new, table)
-
-
-def _rows(
-    connection: Connection, table: sa.Table, move: Callable[[str], str]
-) -> Iterator[dict[str, Any]]:
-    places = _PLACES.get(table.name, ())
-    result = connection.execute(sa.select(table), execution_options={"yield_per": _BATCH})
-    for row in result.mappings():
-        values = dict(row)
-        for column in places:
-            if values[column] is not None:
-                values[column] = move(values[column])
-        yield values
-
-
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-@dataclass
-class _Content:
-    """The number of rows and the sum of their hashes: the same in any order."""
-
-    n_rows: int = 0
-    total: int = 0
-
-    def watch(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for row in rows:
-            text = repr([row[key] for key in sorted(row)])
-            self.n_rows += 1
-            self.total += int.from_bytes(hashlib.sha256(text.encode()).digest())
-            yield row
-
-
-def _set_sequence(connection: Connection, table: sa.Table) -> None:
-    """Let the numbers that PostgreSQL gives go on after those that came along."""
-    for column in table.columns:
-        if column.autoincrement is not True:
-            continue
-        query = sa.text("SELECT pg_get_serial_sequence(:table, :column)")
-        sequence = connection.scalar(query, {"table": table.name, "column": column.name})
-        if sequence is not None:
-            highest = sa.select(sa.func.max(column))
-            value = connection.scalar(highest)
-            if value is not None:
-                connection.execute(
-                    sa.text("SELECT setval(:sequence, :value)"),
-                    {"sequence": sequence, "value": max(int(value), 1)},
-                )
-
-
-def _count(connection: Connection, table: sa.FromClause) -> int:
-    return int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)

@@ -61,6 +61,19 @@ def running(settings: ServerSettings) -> Started | None:
     return started if started.processes() else None
 
 
+def require_stopped(settings: ServerSettings) -> None:
+    """Refuse to go on while the server runs.
+
+    Raises
+    ------
+    ServerError
+        If it does.
+    """
+    found = running(settings)
+    if found is not None:
+        raise ServerError("the server runs", where=found.address, expected="stop it first")
+
+
 @contextmanager
 def locked(settings: ServerSettings) -> Iterator[None]:
     """Let one command at a time start, stop, back up, restore, clean or migrate.

@@ -4,6 +4,9 @@ Slow: ``pytest -m slow -s tests/benchmarks/test_many_runs.py`` prints the table.
 """
 
 import json
+import math
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,10 +26,11 @@ from experiments.labels import run_params
 from experiments.leaderboard import TEST, leaderboard
 from experiments.metric_names import interval_names
 from experiments.reading import EXPERIMENT
-from experiments.replay import _dataset_input, dataset_data
+from experiments.run_datasets import dataset_data, dataset_input
 
 DECONV = str(Path(sys.executable).with_name("deconv"))
-N_RUNS, N_EPOCHS, N_TIMES = 10_000, 30, 3
+N_RUNS, N_EPOCHS, N_TIMES = 10_000, 30, 5
+LIMIT = 3.0  # seconds for a whole command
 # The value of a metric in run i, times this, differs from that in any other run.
 FACTOR = "(1 + 0.0001 * ((i * 7919) % 10007))"
 
@@ -61,7 +65,7 @@ def log_first_run(client):
     client.log_batch(run_id, metrics=[*curves, *final])
     client.log_batch(run_id, tags=[RunTag("run_folder", "/runs/run-0")])
     data = dataset_data("test", "f" * 16, source="atlas.h5ad", profile={}, context="test")
-    client.log_inputs(run_id, [_dataset_input(**data)])
+    client.log_inputs(run_id, [dataset_input(**data)])
     client.set_terminated(run_id)
     return run_id
 
@@ -83,6 +87,8 @@ def multiply(cursor, run_id):
         "inputs": ("destination_id", {"destination_id": uuid, "input_uuid": "md5('in' || i)"}),
     }
     cursor.execute("SET synchronous_commit = off; SET maintenance_work_mem = '512MB'")
+    # Copies of rows that refer to what is there need not be looked up, five million times.
+    cursor.execute("SET session_replication_role = replica")
     # An index built once is faster than one kept while millions of rows come.
     cursor.execute(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'metric_pk'"
@@ -116,6 +122,21 @@ def seconds(function):
         found = function()
         times.append(time.perf_counter() - start)
     return statistics.median(times), found
+
+
+def command(arguments):
+    """Return the least seconds that a whole command took, of some calls, and what it printed."""
+    best = {"wall": math.inf, "processor": math.inf}
+    for _ in range(N_TIMES):
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [DECONV, *arguments], capture_output=True, text=True, timeout=300, check=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        best["wall"] = min(best["wall"], time.perf_counter() - start)
+        best["processor"] = min(best["processor"], used)
+    return best, done.stdout
 
 
 @pytest.mark.slow
@@ -172,15 +193,14 @@ def measure(client, connection):
     compared, comparison = seconds(lambda: compare_runs(names))
     curves, found = seconds(lambda: read_curves(comparison.sides))
     assert [epoch for epoch, _ in found["D"]["val/mae"]] == list(range(1, N_EPOCHS + 1))
-    commands = {}
-    for arguments in (["leaderboard", "--json"], ["compare", *names, "--html", "page.html"]):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [DECONV, *arguments], capture_output=True, text=True, timeout=300, check=True
-        )
-        commands[arguments[0]] = time.perf_counter() - start
-        if arguments[0] == "leaderboard":
-            assert [row["run_id"] for row in json.loads(done.stdout)] == expected
+    (started, ranked), (paged, _) = (
+        command(arguments)
+        for arguments in (["leaderboard", "--json"], ["compare", *names, "--html", "page.html"])
+    )
+    assert [row["run_id"] for row in json.loads(ranked)] == expected
+    for taken in (started, paged):
+        # Of the processor: what else this machine does must not decide.
+        assert taken["processor"] < LIMIT
     return [
         f"SELECT                       {bare:7.3f} s",
         f"search_runs                  {search:7.3f} s",
@@ -189,6 +209,9 @@ def measure(client, connection):
         f"get_run of 4                 {get:7.3f} s",
         f"compare of 4 (one by name)   {compared:7.3f} s  {compared / get:.2f} x get_run",
         f"their 10 curves each         {curves:7.3f} s",
-        f"command leaderboard          {commands['leaderboard']:7.3f} s, with starting Python",
-        f"command compare --html       {commands['compare']:7.3f} s, with starting Python",
+        f"command leaderboard          {started['wall']:7.3f} s, processor "
+        f"{started['processor']:.3f} s, with starting Python",
+        f"command compare --html       {paged['wall']:7.3f} s, processor "
+        f"{paged['processor']:.3f} s, with starting Python",
+        f"load of {os.cpu_count()} cores              {os.getloadavg()[0]:7.1f}",
     ]

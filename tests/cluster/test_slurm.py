@@ -215,7 +215,7 @@ def test_array_survives_scancel_kill_and_power_cut(cluster, profile, write_study
     assert f"job {job}: 2 tasks" in said
     touched = disturb(cluster, study, job, 2)
     wait_for(is_finished(study), say=lambda: f"{cluster.jobs()}\n{logs_of(study)}")
-    wait_for(lambda: runs_of(study)[None].info.status == "FINISHED", seconds=60)
+    wait_for(lambda: runs_of(study)[None].info.status == "FINISHED")
     runs = assert_whole(study, 8)
     assert runs[None].data.tags["best.trial"].isdigit()
     assert_as_if_never_stopped(study, sorted(touched)[:2])
@@ -292,7 +292,7 @@ def test_32_trials_with_everything_that_befalls_a_cluster(cluster, profile, writ
     subprocess.run([*urgent, "--output=/dev/null", "--wrap=sleep 5"], check=True)
 
     wait_for(is_finished(study), seconds=1000, say=say)
-    wait_for(lambda: runs_of(study)[None].info.status == "FINISHED", seconds=60, say=say)
+    wait_for(lambda: runs_of(study)[None].info.status == "FINISHED", say=say)
     assert_whole(study, 32)
     starts = {t.number: lease_of(t).starts for t in study.trials()}
     resumed = [n for n, times in starts.items() if times > 1]

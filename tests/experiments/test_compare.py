@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -109,19 +107,19 @@ def test_curves_are_those_of_the_runs(runs, compared):
 
 def test_changed_results_are_not_paired(runs, compared):
     """The digest says what was tested on; the table must agree with it."""
-    from experiments.comparison import _pairs
+    from experiments.pairing import pair_sides
 
     first, second, *_ = compared.sides
     stats = second.stats.assign(true_proportion=second.stats["true_proportion"] * 0.5)
     assert (
         "other samples, tissues or true proportions"
-        in _pairs([first, replace(second, stats=stats)])[1]["B"]
+        in pair_sides([first, replace(second, stats=stats)])[1]["B"]
     )
     shuffled = second.stats.sample(frac=1, random_state=0)
-    pairs, refused = _pairs([first, replace(second, stats=shuffled)])
+    pairs, refused = pair_sides([first, replace(second, stats=shuffled)])
     assert refused == {}
     assert pairs["B"]["mae"].value == pytest.approx(compared.pairs["B"]["mae"].value)
-    missing = _pairs([first, replace(second, stats=None)])[1]["B"]
+    missing = pair_sides([first, replace(second, stats=None)])[1]["B"]
     assert missing == "B has no summary_stats.csv (its run did not end)"
 
 
@@ -142,15 +140,3 @@ def test_what_cannot_be_compared_is_refused(runs, deconv, tmp_path):
         assert status == 2, message
         assert message in error
         assert error.count("\n") == 1
-
-
-def test_comparison_loads_no_torch():
-    code = (
-        "import sys, experiments.comparison, experiments.comparison_page\n"
-        "heavy = {'torch', 'anndata', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(repr(heavy) if heavy else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

@@ -1,8 +1,6 @@
 """Runs ranked by `deconv leaderboard`, and the labels by which they are found."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -79,18 +77,6 @@ def test_what_cannot_be_ranked_is_refused(runs, deconv):
         status, _, error = deconv("leaderboard", *arguments)
         assert status == 2
         assert message in error
-
-
-def test_command_loads_nothing_heavy():
-    code = (
-        "import sys, experiments.leaderboard, experiments.commands.leaderboard as command\n"
-        "heavy = {'torch', 'anndata', 'sklearn', 'h5py', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(repr(heavy) if heavy else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_labels_say_what_a_run_is(runs):

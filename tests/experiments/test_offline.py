@@ -16,7 +16,8 @@ from experiments.promotion import promote
 from experiments.provenance import code_diff, code_tags, environment
 from experiments.run import BEST
 from experiments.rundir import run_id_of
-from experiments.sync import known_run_ids, sync_folder
+from experiments.sent import known_run_ids
+from experiments.sync import sync_folder
 
 NOWHERE = "http://127.0.0.1:9"
 

@@ -13,7 +13,7 @@ from deconv.checkpoint import load_checkpoint
 from deconv.errors import ConfigError
 from experiments.launch import train_and_report
 from experiments.run import BEST, LAST
-from experiments.sync import known_run_ids
+from experiments.sent import known_run_ids
 
 DECONV = str(Path(sys.executable).with_name("deconv"))
 LONG = {"num_epochs": 12, "batch_size": 16, "mixtures_per_epoch": 640}
@@ -36,7 +36,7 @@ def kill(process):
 
 
 def wait_for_epochs(store, n, besides=frozenset()):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for record in store.glob("runs/*/spool.jsonl"):
             n_epochs = record.read_text().count('"kind":"metrics"')
@@ -56,10 +56,10 @@ def test_run_killed_twice_equals_one_that_was_not(store, client, small_config, a
     known = set((store / "runs").iterdir())
 
     process = start(store, config, atlas_file)
-    folder = wait_for_epochs(store, 3, besides=known)
+    folder = wait_for_epochs(store, 2, besides=known)
     kill(process)
     process = start(store, "--resume", folder.name)
-    wait_for_epochs(store, 7, besides=known)
+    wait_for_epochs(store, 4, besides=known)
     kill(process)
     assert load_checkpoint(folder / LAST).epoch < 12
     status, _, _ = deconv("train", config, "--data", atlas_file, "--resume", folder.name)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 
 import pytest
 
@@ -115,3 +116,17 @@ def test_full_disk_is_one_message_and_leaves_whole_lines(full_disk):
     resumed = Spool(path)
     resumed.append("metrics", step=len(kept), metrics={"a": 0.5})
     assert len(list(read_spool(path))) == len(kept) + 1
+
+
+def test_disk_that_becomes_read_only_is_one_message(full_disk):
+    path = full_disk / SPOOL
+    spool = begun(path)
+    for option in ("ro", "rw"):
+        subprocess.run(["mount", "-o", f"remount,{option}", full_disk], check=True)
+        if option == "ro":
+            with pytest.raises(DeconvError, match=r"cannot write the run's record; got Read-only"):
+                spool.append("metrics", step=1, metrics={})
+    with path.open("ab") as file:
+        file.write(b"a part of a line that could not be taken back")
+    spool.append("metrics", step=1, metrics={})
+    assert list(read_spool(path)) == spool.entries

@@ -15,9 +15,10 @@ from light_run import Server, light_run, runs_in, snapshot
 from mlflow.tracking import MlflowClient
 
 from deconv.errors import InputError
-from experiments.replay import SPOOL_TAG
+from experiments.own_run import SPOOL_TAG
+from experiments.sent import SENT, known_run_ids
 from experiments.spool import SPOOL, read_spool
-from experiments.sync import SENT, BusyError, known_run_ids, sync_folder
+from experiments.sync import BusyError, sync_folder
 
 NOWHERE = "http://127.0.0.1:9"  # the port "discard": nobody listens
 DECONV = str(Path(sys.executable).with_name("deconv"))
@@ -154,13 +155,13 @@ def test_syncs_at_once_and_killed_leave_each_point_once(finished, store_at):
         )
 
     killed = start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while "at-once" not in sent(folder) and time.monotonic() < deadline:
         time.sleep(0.005)
     killed.kill()
     killed.communicate()
     both = [start(), start()]
-    outputs = [process.communicate(timeout=120)[0] for process in both]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
     assert all("0 left" in text or "another process is sending" in text for text in outputs)
     assert any("0 left" in text for text in outputs)
     assert snapshot(uri) == expected

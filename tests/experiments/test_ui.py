@@ -44,7 +44,7 @@ def start_ui():
             )
         )  # fmt: skip
         log.close()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
@@ -56,7 +56,7 @@ def start_ui():
     yield start
     for process in processes:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def test_run_page_shows_curves_miami_plot_and_registered_model(

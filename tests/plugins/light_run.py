@@ -15,7 +15,8 @@ from mlflow.tracking import MlflowClient
 from ports import free_port
 
 from experiments.lineage import run_line
-from experiments.replay import SPOOL_TAG, dataset_data
+from experiments.own_run import SPOOL_TAG
+from experiments.run_datasets import dataset_data
 from experiments.tracking import TrackedRun
 
 EXPERIMENT = "light"
@@ -32,17 +33,21 @@ def opening(name):
     }
 
 
-def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pause=0.0):
-    """Begin or go on with a run, and end it: epochs, files, a model, as training does."""
+def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pace=None):
+    """Begin or go on with a run, and end it: epochs, files, a model, as training does.
+
+    ``pace`` is called before each epoch with its number, and may let it wait.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tracked = TrackedRun(folder, opening(folder.name), wait=wait, alerts=alerts)
     try:
         (folder / "config.yaml").write_text("random_seed: 0\n")
         tracked.log_files(["config.yaml"])
         for epoch in range(1, n_epochs + 1):
+            if pace is not None:
+                pace(epoch)
             metrics = {f"train/m{n}": n + 1 / epoch for n in range(n_metrics)}
             tracked.log_metrics(metrics, step=epoch)
-            time.sleep(pause)
         tracked.log_summary({"test/mae": 0.01}, step=n_epochs)
         (folder / "figures").mkdir(exist_ok=True)
         (folder / "figures" / "miami.png").write_bytes(b"\x89PNG")
@@ -52,6 +57,9 @@ def light_run(folder, *, n_epochs=3, n_metrics=4, wait=0.3, alerts=None, pause=0
         tracked.log_model("model", files, step=n_epochs, tags={"epoch": str(n_epochs)})
     finally:
         tracked.finish("FINISHED")
+        # A process would end here, and with it a request that it no longer waits for.
+        for follower in tracked._followers:
+            follower._thread.join(timeout=60)
     return tracked
 
 
@@ -139,7 +147,7 @@ class Server:
                 },
             )  # fmt: skip
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=300):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self._folder / "server.log").read_text()

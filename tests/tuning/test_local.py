@@ -45,7 +45,7 @@ def start(file):
     )
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()

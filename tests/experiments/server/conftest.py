@@ -52,7 +52,7 @@ def s3(tmp_path_factory):
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not answers(port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -61,7 +61,7 @@ def s3(tmp_path_factory):
         yield store
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def production(production_options):
         yield Production(options, started)
     finally:
         end(started, 30)
-        process.wait(timeout=10)
+        process.wait(timeout=120)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def bystander():
     process = subprocess.Popen(["sleep", "300"])
     yield process
     process.kill()
-    process.wait(timeout=10)
+    process.wait(timeout=120)
 
 
 def test_foreground_serves_this_folders_runs_until_it_is_told_to_end(store, client, port):
@@ -70,7 +70,7 @@ def test_detached_server_is_found_and_ended_even_without_its_main_process(store,
     assert status == 0, error
     assert "log: .deconv-server/server.log; end it with: deconv server stop" in output
     try:
-        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=30).text == "OK"
+        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=120).text == "OK"
         status, output, _ = deconv("server", "status", *options)
         assert status == 0
         os.kill(int(re.search(r"process (\d+)", output)[1]), signal.SIGKILL)
@@ -118,7 +118,7 @@ def test_server_that_does_not_end_when_asked_is_killed(bystander):
     waiting.start()
     started = Started(stubborn.pid, "stubborn", "http://127.0.0.1:1", "1")
     assert end(started, 0.5) == "killed after 0.5 s"
-    waiting.join(timeout=10)
+    waiting.join(timeout=120)
     stubborn.stdout.close()
     assert stubborn.returncode == -signal.SIGKILL
     assert bystander.poll() is None

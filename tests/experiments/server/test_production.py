@@ -124,11 +124,11 @@ def test_secrets_are_in_no_command_line_and_no_file_of_others(production):
 def test_strangers_and_other_names_are_refused(production, production_client):
     search = f"{production.started.address}/api/2.0/mlflow/experiments/search?max_results=1"
     user = ("admin", os.environ["MLFLOW_TRACKING_PASSWORD"])
-    assert requests.get(search, timeout=30).status_code == 401
-    assert requests.get(search, auth=("admin", "password1234"), timeout=30).status_code == 401
-    assert requests.get(search, auth=user, timeout=30).status_code == 200
+    assert requests.get(search, timeout=120).status_code == 401
+    assert requests.get(search, auth=("admin", "password1234"), timeout=120).status_code == 401
+    assert requests.get(search, auth=user, timeout=120).status_code == 200
     evil = {"Host": "evil.example"}
-    assert requests.get(search, auth=user, headers=evil, timeout=30).status_code == 403
+    assert requests.get(search, auth=user, headers=evil, timeout=120).status_code == 403
 
 
 def test_second_start_and_taken_port_are_refused(production, production_options, secrets, deconv):
@@ -258,7 +258,7 @@ def test_permissions_hold_for_users_that_the_admin_makes(production, production_
     def create(user, password, by):
         return requests.post(
             f"{address}/api/2.0/mlflow/users/create",
-            json={"username": user, "password": password}, auth=by, timeout=30,
+            json={"username": user, "password": password}, auth=by, timeout=120,
         ).status_code  # fmt: skip
 
     assert create("short", "secret", admin) == 400
@@ -268,10 +268,10 @@ def test_permissions_hold_for_users_that_the_admin_makes(production, production_
     run = production_client.create_run("0").info.run_id
     point = {"run_id": run, "key": "m", "value": 1.0, "timestamp": 1, "step": 0}
     log = f"{address}/api/2.0/mlflow/runs/log-metric"
-    assert requests.post(log, json=point, auth=member, timeout=30).status_code == 403
-    assert requests.post(log, json=point, auth=admin, timeout=30).status_code == 200
+    assert requests.post(log, json=point, auth=member, timeout=120).status_code == 403
+    assert requests.post(log, json=point, auth=admin, timeout=120).status_code == 200
     delete = f"{address}/api/2.0/mlflow/experiments/delete"
-    answer = requests.post(delete, json={"experiment_id": "0"}, auth=member, timeout=30)
+    answer = requests.post(delete, json={"experiment_id": "0"}, auth=member, timeout=120)
     assert answer.status_code == 403
 
 
