@@ -17,7 +17,10 @@ def reading() -> Iterator[Callable[[int, int], None]]:
 
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(
+            console=console, transient=True, disable=not console.is_terminal
+        ) as progress:
             task = progress.add_task("reading", total=None)
             yield lambda n_done, n_files: progress.update(task, completed=n_done, total=n_files)
     finally:
