@@ -1,4 +1,4 @@
-"""Damaged HDF5: a DeconvError or the right answer, 2,000 files of each format.
+"""Damaged HDF5: a DeconvError or the right answer, 10,000 files of each format.
 
 They are cut off, get junk at their end, and their tables, values and attributes are lost or
 replaced. Their bytes are not: libhdf5 may loop on damaged pointers of its own, which is out of
@@ -18,7 +18,7 @@ from reader_examples import EXAMPLES
 
 from deconv.formats import read_counts
 
-N_CASES = 2_000
+N_CASES = 10_000
 N_FILES = 20  # of a case of hypothesis
 KINDS = [
     *["cut"] * 4,

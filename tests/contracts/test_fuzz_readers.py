@@ -7,8 +7,8 @@ are packed, and the packed bytes cut or flipped. What a second, plain implementa
 same bytes is the right answer; where that says that the file breaks its spec, the reader has to
 refuse it, and where it does not, it may.
 
-Each reader sees 10,000 files; those of HDF5 (`test_fuzz_hdf5.py`), of atlases and of region sets
-(`test_fuzz_references.py`), which take longer, 2,000, but array atlases 10,000.
+Each reader sees 10,000 files, those of HDF5 in `test_fuzz_hdf5.py`; of atlases and region sets
+(`test_fuzz_references.py`) array atlases 10,000, the others 2,000.
 """
 
 import gzip
