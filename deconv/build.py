@@ -1,21 +1,25 @@
 """Atlases from files of pure samples, each kept as a sample of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from deconv.convert import convert_files
 from deconv.counts import RegionCounts, Samples
 from deconv.errors import DeconvError, InputError
 from deconv.formats import ReadOptions
 from deconv.formats.atlases import open_atlas
 from deconv.formats.counts_tsv import label_samples
 from deconv.formats.region_file import read_regions
-from deconv.inputs import Source, find_sources, is_sheet
+from deconv.inputs import Source, is_sheet
 from deconv.reference import Reference
 from deconv.regions import UNKNOWN_BUILD
+from deconv.staging import staging_folder
+from deconv.stored import open_h5ad
 
 
 def build_reference(
@@ -24,8 +28,13 @@ def build_reference(
     labels: Path | None = None,
     regions_path: Path | None = None,
     build: str = UNKNOWN_BUILD,
+    folder: Path = Path(),
+    n_jobs: int | None = None,
+    advance: Callable[[int, int], object] = lambda n_done, n_files: None,
 ) -> Reference:
     """Make a reference of pure samples, or open a single atlas.
+
+    However many samples there are, a few are in memory at a time: all lie in a file.
 
     Parameters
     ----------
@@ -35,6 +44,10 @@ def build_reference(
         Table of tissues and donors, for samples that do not state them.
     regions_path
         Where to count, for files that hold single CpGs or reads.
+    folder
+        Where that file lies until the reference is forgotten, without a name.
+    n_jobs, advance
+        See `convert_files`.
 
     Raises
     ------
@@ -43,16 +56,13 @@ def build_reference(
     """
     if len(paths) == 1 and regions_path is None and not is_sheet(paths[0]) and _is_atlas(paths[0]):
         return open_atlas(paths[0], build=build, labels=labels)
-    options = ReadOptions(build=build)
     regions = None if regions_path is None else read_regions(regions_path, build=build)
-    parts: list[RegionCounts] = []
-    for source in find_sources(paths):
-        counts = source.open(regions, options)
-        part = _labelled(counts, source, labels).load()
-        if regions is None:
-            regions = part.regions
-        parts.append(part.at_regions(regions, where=source.path))
-    return Reference(donors=concatenate(parts))
+    with staging_folder(folder) as staging:
+        convert_files(
+            paths, staging / "donors.h5ad", regions=regions, options=ReadOptions(build=build),
+            n_jobs=n_jobs, label=partial(_labelled, labels=labels), advance=advance,
+        )  # fmt: skip
+        return Reference(donors=open_h5ad(staging / "donors.h5ad"))
 
 
 def concatenate(parts: Sequence[RegionCounts]) -> RegionCounts:
@@ -81,7 +91,7 @@ def _is_atlas(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith((".h5ad", ".tsv", ".txt", ".csv"))
 
 
-def _labelled(counts: Samples, source: Source, labels: Path | None) -> Samples:
+def _labelled(counts: Samples, source: Source, *, labels: Path | None) -> Samples:
     samples = counts.samples
     if labels is not None:
         return label_samples(counts, labels)

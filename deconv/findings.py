@@ -22,6 +22,8 @@ MISFIT, NO_FIT, UNRELATED = 3.0, 5.0, 0.3
 """Misfit from which a sample is doubtful; misfit, and correlation, at which it is no sample of
 this atlas. Of real samples, misfit is up to 1.3; with regions shuffled, 6 and more (measured
 on the liver, lung, plasma and array samples of the tests' data)."""
+RELATED = 0.6
+"""Correlation with the mean of the others from which, as a median, samples are of one kind."""
 CONVERSION_DOUBTFUL, CONVERSION_FAILED = 0.99, 0.95
 """Bisulfite conversion below which a sample is doubtful, or useless."""
 _SAME, _MIN_BATCH, _OUTLYING = 0.5, 5, 5.0
@@ -46,7 +48,7 @@ class Finding:
 def find(measured: Measured) -> list[Finding]:
     """Return everything that is wrong or doubtful, the worst first."""
     checks: tuple[Callable[[Measured], Iterator[Finding]], ...] = (
-        coverage, markers, conversion, sex, duplicates, outliers,
+        coverage, unseen, markers, conversion, sex, duplicates, outliers, strangers,
     )  # fmt: skip
     return ranked([finding for check in checks for finding in check(measured)])
 
@@ -71,6 +73,16 @@ def coverage(measured: Measured) -> Iterator[Finding]:
         if 0 < row["coverage"] < SHALLOW:
             reason = f"shallow: {row['coverage']:.2f} observations per region on average"
             yield Finding("warning", "coverage", str(name), reason)
+
+
+def unseen(measured: Measured) -> Iterator[Finding]:
+    """Say how many regions no sample observes, where there are several."""
+    if measured.alike is None or len(measured.table) < 2:
+        return
+    n_unseen = int((measured.alike.n_seen == 0).sum())
+    if n_unseen:
+        reason = f"{n_unseen:,} of {measured.n_regions:,} regions are observed in no sample"
+        yield Finding("note", "coverage", "all samples", reason)
 
 
 def markers(measured: Measured) -> Iterator[Finding]:
@@ -182,3 +194,26 @@ def outliers(measured: Measured) -> Iterator[Finding]:
         elif len(known) >= _MIN_BATCH and value > limit:
             reason = f"fits much worse than the other samples (misfit {value:.2f}, their median "
             yield Finding("warning", "outliers", str(name), f"{reason}{typical:.2f})")
+
+
+def strangers(measured: Measured) -> Iterator[Finding]:
+    """Find samples that resemble none of the others, where no atlas tells what is wrong.
+
+    A patient with half of the DNA from a tumour does resemble healthy ones, so this finds
+    data that are wrong, not people who are ill.
+    """
+    if measured.alike is None or measured.tissues:
+        return
+    judged = (measured.table["coverage"] >= SHALLOW).to_numpy()
+    relation = measured.alike.relation
+    known = relation[judged & np.isfinite(relation)]
+    if len(known) < _MIN_BATCH or np.median(known) < RELATED:
+        return
+    for name, value in zip(measured.table.index, np.where(judged, relation, np.nan), strict=True):
+        if value < UNRELATED:
+            reason = (
+                f"does not resemble the other samples (correlation {value:.2f}, their median"
+                f" {np.median(known):.2f}): another genome build, counts the wrong way round, or"
+                " other tissues"
+            )
+            yield Finding("warning", "outliers", str(name), reason)

@@ -79,11 +79,23 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether a text table begins with a column of samples, or has those a sheet needs."""
+    """Whether a text table begins with a column of samples, or has those a sheet needs.
+
+    Raises
+    ------
+    InputError
+        If it is a sheet as Excel writes it in some languages, with semicolons.
+    """
     separator = _SUFFIXES.get(path.suffix.lower())
     if separator is None or not path.is_file() or not path.stat().st_size:
         return False
-    names = [name.strip(' "\ufeff').lower() for name in Head(path).first.split(separator)]
+    first = Head(path).first
+    names = [name.strip(' "\ufeff').lower() for name in first.split(separator)]
+    if separator == "," and {n.strip(' "\ufeff') for n in names[0].split(";")} >= set(NEEDED):
+        raise InputError(
+            "the sheet's columns are separated by semicolons", where=path, got=repr(first[:80]),
+            expected="commas in a .csv, as in 'sample,path,donor' (or tabs in a .tsv)",
+        )  # fmt: skip
     return names[0] == NEEDED[0] or set(NEEDED) <= set(names)
 
 

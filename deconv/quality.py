@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Integer
 
+from deconv.alike import Alike
 from deconv.atlas import Atlas
-from deconv.baselines.least_squares import NonNegativeLeastSquares
 from deconv.counts import RegionCounts
-from deconv.genomes import plain_chromosomes
+from deconv.sex import told_sex
 
 INFORMATIVE_FROM = 0.3
 """Difference between a tissue's mean and that of all others that makes a region speak for it."""
@@ -25,8 +25,6 @@ MIN_SHARE, MIN_REGIONS = 0.2, 5
 LABELS = ("donor", "tissue", "group", "sex", "conversion")
 """Columns of a sample table that the checks know."""
 
-_MIN_SEX_REGIONS, _MIN_SEX_READS = 3, 10.0
-_FEMALE_Y, _MALE_Y, _MALE_SHARE = 0.05, 0.15, 0.75
 _SIGNATURE = 500  # regions that duplicates are looked for in: all samples are compared
 _DEEP = 5  # observations, from which on two libraries seldom have the same count by chance
 
@@ -37,16 +35,20 @@ class Measured:
 
     Attributes
     ----------
+    tissues
+        Those of the atlas that the samples were compared with; none without one.
     table
         A row per sample: `n_observed` regions, mean `coverage`, `misfit` (mean squared
         residual of the best fit of the atlas in units of its expected variance; 1 or less is
-        good), `correlation` of that fit with the data, `shift` (mean of the data's beta
-        values less the fit's), `sex` ("male", "female" or "" where it cannot be told),
-        `content` (a hash), and those `LABELS` that the data have.
+        good; NaN without an atlas), `correlation` of that fit with the data, `shift` (mean of
+        the data's beta values less the fit's), `sex` ("male", "female" or "" where it cannot be
+        told), `content` (a hash), and those `LABELS` that the data have.
     observed
         Informative regions of each tissue that are observed.
     signature
         Counts in some regions, to find duplicates by: (methylated, coverage).
+    alike
+        How the samples compare with each other, where all of them were gone through.
     """
 
     tissues: tuple[str, ...]
@@ -55,6 +57,7 @@ class Measured:
     table: pd.DataFrame
     observed: Int[np.ndarray, "N T"]
     signature: Int[np.ndarray, "N 2 s"]
+    alike: Alike | None = None
 
     @property
     def assessable(self) -> Bool[np.ndarray, "N T"]:
@@ -108,17 +111,21 @@ def enough_observed(
 
 def measure(atlas: Atlas, counts: RegionCounts, informative: Bool[np.ndarray, "T R"]) -> Measured:
     """Measure samples, whose counts are at the atlas' regions."""
+    return with_tissues(measure_counts(counts), atlas, counts, informative)
+
+
+def measure_counts(counts: RegionCounts) -> Measured:
+    """Measure what can be told of samples without an atlas."""
     coverage = counts.coverage
-    observed = coverage > 0
-    misfit, correlation, shift = _fit(atlas, counts)
+    n_regions = len(counts.regions)
     table = pd.DataFrame(
         {
-            "n_observed": observed.sum(axis=1),
+            "n_observed": (coverage > 0).sum(axis=1),
             "coverage": coverage.mean(axis=1, dtype=np.float64),
-            "misfit": misfit,
-            "correlation": correlation,
-            "shift": shift,
-            "sex": _sex(atlas, coverage),
+            "misfit": np.nan,
+            "correlation": np.nan,
+            "shift": np.nan,
+            "sex": told_sex(counts.regions.chrom, coverage),
             "content": [
                 hashlib.sha256(np.stack(pair).astype("<i8").tobytes()).hexdigest()
                 for pair in counts.rows()
@@ -129,15 +136,28 @@ def measure(atlas: Atlas, counts: RegionCounts, informative: Bool[np.ndarray, "T
     for name in LABELS:
         if name in counts.samples:
             table[name if name != "sex" else "stated_sex"] = counts.samples[name]
-    columns = np.linspace(0, len(atlas.regions) - 1, min(_SIGNATURE, len(atlas.regions)))
-    columns = columns.astype(np.int64)
+    columns = np.linspace(0, n_regions - 1, min(_SIGNATURE, n_regions)).astype(np.int64)
     return Measured(
-        atlas.tissues,
-        len(atlas.regions),
-        informative.sum(axis=1),
+        (),
+        n_regions,
+        np.zeros(0, dtype=np.int64),
         table,
-        n_observed(coverage, informative),
+        np.zeros((len(counts), 0), dtype=np.int64),
         np.stack([counts.methylated[:, columns], coverage[:, columns]], axis=1),
+    )
+
+
+def with_tissues(
+    measured: Measured, atlas: Atlas, counts: RegionCounts, informative: Bool[np.ndarray, "T R"]
+) -> Measured:
+    """Add what an atlas tells of the same samples, whose ``counts`` are at its regions."""
+    misfit, correlation, shift = _fit(atlas, counts)
+    return replace(
+        measured,
+        tissues=atlas.tissues,
+        n_informative=informative.sum(axis=1),
+        table=measured.table.assign(misfit=misfit, correlation=correlation, shift=shift),
+        observed=n_observed(counts.coverage, informative),
     )
 
 
@@ -171,6 +191,9 @@ def same_counts(
 
 def _fit(atlas: Atlas, counts: RegionCounts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return misfit, correlation and shift of each sample with the best non-negative fit."""
+    # Imported here, as it takes torch seconds, and each process that reads files would wait.
+    from deconv.baselines.least_squares import NonNegativeLeastSquares
+
     n = counts.coverage.astype(np.float64)
     seen = n.any(axis=1)
     misfit, correlation, shift = np.full((3, len(n)), np.nan)
@@ -189,26 +212,3 @@ def _fit(atlas: Atlas, counts: RegionCounts) -> tuple[np.ndarray, np.ndarray, np
         if where.sum() > 2 and np.ptp(beta) > 0 and np.ptp(mean) > 0:
             correlation[row] = np.corrcoef(beta, mean)[0, 1]
     return misfit, correlation, shift
-
-
-def _sex(atlas: Atlas, coverage: Int[np.ndarray, "N R"]) -> list[str]:
-    """Tell sex by the coverage of chromosome Y beside the autosomes', where there is enough."""
-    chrom = plain_chromosomes(atlas.regions.chrom)
-    on_y = chrom == "Y"
-    autosomal = np.char.isdigit(chrom)
-    if on_y.sum() < _MIN_SEX_REGIONS or not autosomal.any():
-        return [""] * len(coverage)
-    found = []
-    for y, typical in zip(
-        coverage[:, on_y], coverage[:, autosomal].mean(axis=1, dtype=np.float64), strict=True
-    ):
-        expected = 0.5 * typical  # of a male, in each region
-        if expected * len(y) < _MIN_SEX_READS:
-            found.append("")
-        elif y.mean() < _FEMALE_Y * typical:
-            found.append("female")
-        elif y.mean() > _MALE_Y * typical and np.mean(y > 0) >= _MALE_SHARE:
-            found.append("male")
-        else:
-            found.append("")
-    return found

@@ -158,11 +158,13 @@ class RegionSet:
         cls, columns: Mapping[str, Any] | pd.DataFrame, build: str, feature: Feature
     ) -> "RegionSet":
         """Return the set that `columns` was called on; array-likes will do."""
-        optional = {
-            name: np.asarray(columns[name], dtype=kind)
-            for name, kind in (("start_cpg", np.int64), ("end_cpg", np.int64), ("direction", str))
-            if name in columns
-        }
+        optional = {n: np.asarray(columns[n]) for n in ("start_cpg", "end_cpg") if n in columns}
+        for name, array in optional.items():
+            if not np.issubdtype(array.dtype, np.integer):
+                raise InputError(f"{name} is not integer", got=array.dtype)
+            optional[name] = array.astype(np.int64)
+        if "direction" in columns:
+            optional["direction"] = np.asarray(columns["direction"], dtype=str)
         return cls(
             np.asarray(columns["chrom"], dtype=str),
             np.asarray(columns["start"]),

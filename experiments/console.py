@@ -9,17 +9,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from deconv.metrics import HEADLINE
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands do without
-    import pandas as pd
-
-    from deconv.findings import Finding
-    from deconv.quality import Measured
     from experiments.gates import Verdict
     from experiments.reproduce import Condition, Difference
 
@@ -151,40 +146,6 @@ def going_through(doing: str) -> Iterator[Callable[[int, int], None]]:
     with bar:
         task = bar.add_task("", total=None)
         yield lambda n_done, n_files: bar.update(task, completed=n_done, total=n_files)
-
-
-def quality_table(measured: "Measured", calls: "pd.DataFrame") -> Table:
-    """Return a row per sample with what was measured of it; ``calls`` as of `deconv predict`."""
-    from deconv.reported import NOT_ASSESSABLE
-
-    table = Table(title=f"quality at {measured.n_regions:,} regions", title_justify="left")
-    table.add_column("sample", overflow="fold")
-    for heading in ("observed", "empty", "coverage", "misfit", "not assessable"):
-        table.add_column(heading, justify="right")
-    hidden = {}
-    if len(calls):
-        hidden = (calls["call"] == NOT_ASSESSABLE).groupby(calls["sample"]).sum().to_dict()
-    for name, row in measured.table.iterrows():
-        n_empty = measured.n_regions - row["n_observed"]
-        table.add_row(
-            escape(str(name)), f"{row['n_observed']:,}", f"{n_empty:,}", f"{row['coverage']:.1f}",
-            f"{row['misfit']:.2f}", str(hidden.get(name, len(measured.tissues))),
-        )  # fmt: skip
-    return table
-
-
-def findings_table(findings: Sequence["Finding"]) -> Table:
-    """Return what was found, the worst first."""
-    table = Table(title="findings", title_justify="left")
-    for column in ("severity", "sample", "check"):
-        table.add_column(column, overflow="fold")
-    table.add_column("reason", overflow="fold", ratio=1)
-    style = {"error": "red", "warning": "yellow", "note": "default"}
-    for finding in findings:
-        severity = f"[{style[finding.severity]}]{finding.severity}[/]"
-        named = (finding.sample, finding.check, finding.reason)
-        table.add_row(severity, *map(escape, named))
-    return table
 
 
 def quiet_libraries() -> None:

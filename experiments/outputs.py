@@ -5,13 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from deconv.errors import InputError
 from deconv.files import replacing, write_text
 from deconv.plots import composition
-from deconv.reported import NOT_ASSESSABLE
+from deconv.quality_tables import plain, quality_json
 from experiments import pages
 from experiments.predict import Prediction
 
@@ -96,42 +95,9 @@ def as_json(prediction: Prediction) -> dict[str, Any]:
     return {
         "for": "research use only",
         "model": dict(prediction.model.facts),
-        "samples": _plain(samples),
-        **quality_json(prediction),
+        "samples": plain(samples),
+        **quality_json(prediction.measured, prediction.findings, prediction.notes),
     }
-
-
-def quality_json(prediction: Prediction) -> dict[str, Any]:
-    """Return findings and what was measured, without NaN, for JSON."""
-    measured = prediction.measured
-    samples: dict[str, Any] = {}
-    if measured is not None:
-        for i, (name, row) in enumerate(measured.table.iterrows()):
-            markers = {
-                tissue: {
-                    "informative": measured.n_informative[t],
-                    "observed": measured.observed[i, t],
-                    "call": "assessable" if measured.assessable[i, t] else NOT_ASSESSABLE,
-                }
-                for t, tissue in enumerate(measured.tissues)
-            }
-            n_empty = measured.n_regions - row["n_observed"]
-            samples[str(name)] = {**row.to_dict(), "n_empty": n_empty, "markers": markers}
-    findings = [finding.to_dict() for finding in prediction.findings]
-    return {"findings": findings, "quality": _plain(samples), "files": prediction.notes}
-
-
-def _plain(value: Any) -> Any:
-    """Return plain Python for JSON; what is not a number is None."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 def page_names(samples: list[str]) -> dict[str, str]:

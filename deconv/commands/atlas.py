@@ -32,6 +32,7 @@ def atlas() -> None:
     help="Regions to count in, for files that hold single CpGs or reads.",
 )  # fmt: skip
 @_BUILD
+@click.option("--jobs", type=click.IntRange(1), help="Files read at once.  [default: cores]")
 def build(
     samples: tuple[Path, ...],
     output: Path,
@@ -39,6 +40,7 @@ def build(
     map_path: Path | None,
     regions: Path | None,
     build: str,
+    jobs: int | None,
 ) -> None:
     """Make an atlas of SAMPLES.
 
@@ -47,11 +49,17 @@ def build(
     published means: a table of UXM or nanomix, or a CSV of array probes.
     """
     from deconv.build import build_reference
-    from deconv.formats.atlases import write_atlas
+    from deconv.commands.progress import reading
+    from deconv.formats.atlases import require_atlas_name, write_atlas
     from deconv.reference import read_tissue_map, regroup
 
+    require_atlas_name(output)
     wanted = None if map_path is None else read_tissue_map(map_path)
-    reference = build_reference(samples, labels=labels, regions_path=regions, build=build)
+    with reading() as advance:
+        reference = build_reference(
+            samples, labels=labels, regions_path=regions, build=build, folder=output.parent,
+            n_jobs=jobs, advance=advance,
+        )  # fmt: skip
     if wanted is not None:
         reference = regroup(reference, wanted, where=map_path)
     write_atlas(reference, output)

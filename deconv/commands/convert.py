@@ -1,15 +1,12 @@
 """`deconv convert`."""
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from deconv.aside import Yardstick
     from deconv.regions import Feature
 
 
@@ -34,6 +31,13 @@ if TYPE_CHECKING:
     "--min-overlap", default=0.9, show_default=True, type=click.FloatRange(0, 1),
     help="Share of the regions that a file with regions of its own must have.",
 )  # fmt: skip
+@click.option(
+    "--atlas", "atlas_path", type=click.Path(path_type=Path),
+    help="Check against it too: an atlas' file or a model's bundle.",
+)  # fmt: skip
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write what was found as JSON."
+)
 @click.option("--jobs", type=click.IntRange(1), help="Files read at once.  [default: cores]")
 def convert(
     inputs: tuple[Path, ...],
@@ -46,16 +50,25 @@ def convert(
     m_at_least: float,
     pseudo_coverage: int | None,
     min_overlap: float,
+    atlas_path: Path | None,
+    json_path: Path | None,
     jobs: int | None,
 ) -> None:
-    """Count the samples in INPUTS, of any known format, in regions."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Count the samples in INPUTS, of any known format, in regions, and check them.
 
+    INPUTS may also be sample sheets (CSV with sample, path, donor, ...).
+    """
+    import json
+
+    from rich.console import Console
+
+    from deconv.commands.progress import reading
     from deconv.convert import convert_files, inferred_build
     from deconv.errors import InputError
+    from deconv.files import write_text
     from deconv.formats import make_options
     from deconv.formats.region_file import read_regions
+    from deconv.quality_tables import findings_table, quality_json
 
     if output.suffix != ".h5ad":
         raise InputError("unknown suffix", where=output, expected=".h5ad")
@@ -68,23 +81,31 @@ def convert(
         told = inferred_build(inputs) if build == "unknown" else build
         regions = read_regions(region_file, build=told, feature=feature)
         click.echo(f"{region_file}: {len(regions)} regions of {regions.build}")
-    console = Console(stderr=True)
-    with _ended_like_ctrl_c(), Progress(console=console, transient=True) as progress:
-        task = progress.add_task("reading", total=len(inputs))
-        notes = convert_files(
+    yardstick = None if atlas_path is None else _yardstick(atlas_path, build)
+    with reading() as advance:
+        result = convert_files(
             inputs, output, regions=regions, options=options, min_overlap=min_overlap,
-            n_jobs=jobs, advance=lambda: progress.advance(task),
+            n_jobs=jobs, yardstick=yardstick, advance=advance,
         )  # fmt: skip
-    for note in notes:
+    for note in result.notes:
         click.echo(note)
+    if result.findings:
+        Console().print(findings_table(result.findings))
+    if json_path is not None:
+        content = quality_json(result.measured, result.findings, result.notes)
+        write_text(json_path, json.dumps(content, indent=1, allow_nan=False))
+        click.echo(str(json_path))
     click.echo(str(output))
 
 
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Let a process that is told to end remove what it has not finished."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _yardstick(path: Path, build: str) -> "Yardstick":
+    from deconv.aside import Yardstick
+    from deconv.bundle import read_bundle
+    from deconv.formats.atlases import open_atlas
+    from deconv.quality import informative_regions
+
+    if path.is_dir():
+        atlas = read_bundle(path).atlas
+        return Yardstick(atlas, informative_regions(atlas))
+    reference = open_atlas(path, build=build)
+    return Yardstick(reference.atlas, informative_regions(reference.atlas, reference.target))

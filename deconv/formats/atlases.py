@@ -105,24 +105,33 @@ def reference_of(atlas: Atlas) -> Reference:
     )
 
 
+def require_atlas_name(path: Path) -> None:
+    """Refuse a name that no atlas can be written under, before the work is done.
+
+    Raises
+    ------
+    InputError
+        If it ends with none of ``.h5ad``, ``.tsv`` and ``.tsv.gz``.
+    """
+    if not path.name.lower().endswith((".h5ad", ".tsv", ".tsv.gz")):
+        raise InputError(
+            "unknown suffix", where=path, got=path.suffix or "none",
+            expected=".h5ad, .tsv or .tsv.gz",
+        )  # fmt: skip
+
+
 def write_atlas(reference: Reference, path: Path) -> None:
     """Write all that an atlas is made of, whole or not at all; `open_atlas` reads it.
 
     Raises
     ------
     InputError
-        If the name ends with none of ``.h5ad``, ``.tsv`` and ``.tsv.gz``.
+        See `require_atlas_name`.
     """
-    name = path.name.lower()
-    if name.endswith((".tsv", ".tsv.gz")):
+    require_atlas_name(path)
+    if not path.name.lower().endswith(".h5ad"):
         write_atlas_table(reference, path)
-    elif name.endswith(".h5ad"):
-        if reference.means is not None:
-            write_means(reference.means, path)
-        elif reference.donors is not None:
-            write_h5ad(reference.donors, path)
-    else:
-        raise InputError(
-            "unknown suffix", where=path, got=path.suffix or "none",
-            expected=".h5ad, .tsv or .tsv.gz",
-        )  # fmt: skip
+    elif reference.means is not None:
+        write_means(reference.means, path)
+    elif reference.donors is not None:
+        write_h5ad(reference.donors, path)

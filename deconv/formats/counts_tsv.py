@@ -42,9 +42,9 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
     names = _sample_names(list(table.columns[3:]), path)
     if table.empty:
         raise InputError("the table has no rows", where=path)
-    if table[header["chrom"]].isna().any():
-        line = int(np.flatnonzero(table[header["chrom"]].isna())[0]) + 2
-        raise InputError("no chromosome", where=f"{path}, line {line}")
+    missing = np.flatnonzero(table[header["chrom"]].fillna("").str.strip() == "")
+    if len(missing):
+        raise InputError("no chromosome", where=f"{path}, line {missing[0] + 2}")
     chrom = table[header["chrom"]].str.strip().to_numpy(dtype=str)
     try:
         regions = RegionSet(

@@ -83,7 +83,7 @@ def region_columns(table: pd.DataFrame, path: Path) -> dict[str, np.ndarray]:
     InputError
         With the line, if a chromosome is missing or a number is none.
     """
-    missing = np.flatnonzero(table["chrom"].isna())
+    missing = np.flatnonzero(table["chrom"].fillna("").str.strip() == "")
     if missing.size:
         raise InputError("no chromosome", where=f"{path}, line {table.index[missing[0]] + 2}")
     columns = {"chrom": table["chrom"].str.strip().to_numpy(dtype=str)}

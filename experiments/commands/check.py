@@ -33,8 +33,8 @@ def check(
 
     from deconv.files import write_text
     from deconv.formats import make_options
-    from experiments.console import findings_table, going_through, quality_table, quiet_libraries
-    from experiments.outputs import quality_json
+    from deconv.quality_tables import findings_table, quality_json, quality_table
+    from experiments.console import going_through, quiet_libraries
     from experiments.pages import check_page
     from experiments.predict import check_files, open_model
 
@@ -58,7 +58,8 @@ def check(
     else:
         console.print("nothing was found", style="green")
     if json_path is not None:
-        content = {"model": dict(opened.facts), **quality_json(result)}
+        quality = quality_json(result.measured, result.findings, result.notes)
+        content = {"model": dict(opened.facts), **quality}
         write_text(json_path, json.dumps(content, indent=1, allow_nan=False))
         click.echo(json_path)
     if html_path is not None:

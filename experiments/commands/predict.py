@@ -34,7 +34,8 @@ def predict(
     from rich.console import Console
 
     from deconv.formats import make_options
-    from experiments.console import findings_table, going_through, quiet_libraries
+    from deconv.quality_tables import findings_table
+    from experiments.console import going_through, quiet_libraries
     from experiments.outputs import check_output, write_prediction
     from experiments.predict import open_model, predict_files
     from experiments.prediction_records import add_records, records_of, require_writable

@@ -1,5 +1,6 @@
 """Files of any format into one, several at a time: the same as one by one, whole or absent."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from deconv.convert import convert_files, inferred_build
 from deconv.errors import InputError, MismatchError
 from deconv.formats import ReadOptions, read_counts
 from deconv.regions import RegionSet
+from deconv.staging import staging_folder
 from deconv.store import write_h5ad
 from deconv.stored import read_h5ad
 
@@ -24,7 +26,7 @@ GENOME_WIDE = [e for e in EXAMPLES if e.format in ("beta", "lbeta", "pat")]
 def convert(paths, tmp_path, **options):
     out = tmp_path / "out" / "counts.h5ad"
     options = {"options": ReadOptions(), "n_jobs": 1, **options}
-    return out, convert_files(paths, out, **options)
+    return out, convert_files(paths, out, **options).notes
 
 
 @pytest.fixture
@@ -55,10 +57,14 @@ def test_several_processes_give_the_same_file(files, tmp_path):
     advanced = []
     alone, _ = convert(files, tmp_path / "a", regions=REGIONS)
     together, _ = convert(
-        files, tmp_path / "b", regions=REGIONS, n_jobs=2, advance=lambda: advanced.append(1)
+        files,
+        tmp_path / "b",
+        regions=REGIONS,
+        n_jobs=2,
+        advance=lambda *done: advanced.append(done),
     )
     assert read_h5ad(alone).content_hash == read_h5ad(together).content_hash
-    assert len(advanced) == len(files)
+    assert advanced == [(n, len(files)) for n in range(1, len(files) + 1)]
 
 
 def test_converting_a_converted_file_loses_nothing(tmp_path, pure, unseen):
@@ -147,12 +153,14 @@ def test_command_counts_real_samples(deconv, tmp_path, shared_data):
     inputs = [folder / f"{name}.pat.gz" for name in ("Liver_STL011", "Lung_STL002")]
     status, output, error = deconv("convert", *inputs, "--regions", atlas, "-o", out, "--jobs", 1)
     assert status == 0, error
-    assert output.splitlines() == [
+    lines = output.splitlines()
+    assert lines[:3] == [
         f"{atlas}: 900 regions of hg19",  # inferred: one ends beyond hg38's chromosome
         f"{inputs[0]}: 1 sample, 224 of 900 regions empty",
         f"{inputs[1]}: 1 sample, 226 of 900 regions empty",
-        str(out),
     ]
+    assert "224 of 900 regions have no observation" in " ".join(output.split())
+    assert lines[-1] == str(out)
     assert read_h5ad(out).regions.feature == "u_fragment"
 
 
@@ -194,6 +202,88 @@ def test_command_says_what_is_wrong(deconv, tmp_path, monkeypatch, options, mess
     assert list(tmp_path.iterdir()) == []
 
 
+def table_of(rng, folder, n=8, prefix="s", wrong=()):
+    """A counts table of samples of one kind; the ``wrong`` ones have their counts turned round."""
+    beta = rng.choice([0.05, 0.5, 0.95], 120)
+    depth = rng.poisson(20, (n, 120))
+    methylated = rng.binomial(depth, beta)
+    for i in wrong:
+        methylated[i] = depth[i] - methylated[i]
+    names = [f"{prefix}{i}" for i in range(n)]
+    head = ["chrom", "start", "end", *(f"{s}_{k}" for s in names for k in ("METH", "DEPTH"))]
+    pairs = np.stack([methylated, depth], axis=1).reshape(2 * n, -1).T
+    rows = [["chr1", 100 * i, 100 * i + 50, *pair] for i, pair in enumerate(pairs.tolist())]
+    path = folder / f"{prefix}.tsv"
+    path.write_text("\n".join("\t".join(map(str, row)) for row in [head, *rows]) + "\n")
+    return path
+
+
+def test_samples_are_checked_without_a_model(deconv, tmp_path):
+    path = table_of(np.random.default_rng(0), tmp_path, wrong=[3])
+    sheet = tmp_path / "sheet.csv"
+    rows = [f"s{i},s.tsv,p{i},{90 if i == 5 else 99.8}" for i in range(8)]
+    sheet.write_text("\n".join(["sample,path,donor,conversion", *rows]))
+    out, json_path = tmp_path / "o.h5ad", tmp_path / "o.json"
+    arguments = ("convert", sheet, "-o", out, "--build", "hg38", "--json", json_path)
+    status, output, error = deconv(*arguments)
+    assert status == 0, error
+    assert "bisulfite conversion 90.0%" in " ".join(output.split())
+    content = json.loads(json_path.read_text())
+    found = [(f["severity"], f["check"], f["sample"]) for f in content["findings"]]
+    assert found == [("error", "conversion", "s5"), ("warning", "outliers", "s3")]
+    assert content["quality"]["s3"]["relation"] < -0.9
+    assert min(content["quality"][f"s{i}"]["relation"] for i in (0, 1, 2, 4, 5, 6, 7)) > 0.9
+    assert content["regions"] == {
+        "total": 120, "observed in no sample": 0, "observed in all samples": 120,
+    }  # fmt: skip
+    assert read_h5ad(out).samples["donor"].tolist() == [f"p{i}" for i in range(8)]
+    assert len(content["files"]) == 1
+    assert content["files"][0].startswith(f"{path}: 8 samples")
+
+
+def test_same_data_in_two_files_are_found(tmp_path):
+    paths = [table_of(np.random.default_rng(0), tmp_path, n=1, prefix=p) for p in ("a", "b")]
+    out = tmp_path / "o.h5ad"
+    result = convert_files(paths, out, options=ReadOptions(build="hg38"), n_jobs=1)
+    assert [(f.check, f.sample, f.reason) for f in result.findings] == [
+        ("duplicates", "b0", "has the same data as a0")
+    ]
+
+
+def test_checks_are_the_same_with_any_number_of_processes_and_chunks(tmp_path):
+    rng = np.random.default_rng(1)
+    paths = [table_of(rng, tmp_path, n=40, prefix=p) for p in "ab"]  # more than are held at once
+    both = [
+        convert_files(paths, tmp_path / f"{n}.h5ad", options=ReadOptions(build="x"), n_jobs=n)
+        for n in (1, 2)
+    ]
+    tables = [result.measured.table for result in both]
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    counts = read_h5ad(tmp_path / "1.h5ad")
+    assert tables[0]["coverage"].tolist() == counts.coverage.mean(axis=1).tolist()
+    assert (both[0].measured.signature[:, 1] == counts.coverage).all()
+
+
+def test_atlas_tells_more_of_what_is_converted(deconv, tmp_path, shared_data):
+    folder, json_path = shared_data / "uxm", tmp_path / "o.json"
+    atlas = folder / "Atlas.U25.l4.hg19.tsv"
+    arguments = ("--regions", atlas, "-o", tmp_path / "o.h5ad", "--json", json_path, "--jobs", 1)
+    liver = folder / "Liver_STL011.pat.gz"
+    assert deconv("convert", liver, *arguments)[0] == 0
+    without = json.loads(json_path.read_text())
+    status, output, error = deconv("convert", liver, *arguments, "--atlas", atlas)
+    assert status == 0, error
+    assert "not assessable: Smooth-Musc (2 of 25" in " ".join(output.split())
+    quality = json.loads(json_path.read_text())["quality"]["Liver_STL011"]
+    assert quality["misfit"] < 1
+    assert quality["content"] == without["quality"]["Liver_STL011"]["content"]
+    assert without["quality"]["Liver_STL011"]["misfit"] is None
+    other = shared_data / "metdecode" / "atlas-with-rep.tsv"
+    status, _, error = deconv("convert", liver, *arguments, "--atlas", other, "--build", "hg19")
+    assert status == 2
+    assert "another genome build than hg19" in error
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_killed_half_way_leaves_no_half_file(tmp_path, how):
     rng = np.random.default_rng(0)
@@ -212,7 +302,7 @@ def test_killed_half_way_leaves_no_half_file(tmp_path, how):
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
-        while not (out.is_dir() and any(out.glob(".c.h5ad-*/*"))):
+        while not (out.is_dir() and any(out.glob(".deconv-unfinished-*/0"))):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -223,9 +313,12 @@ def test_killed_half_way_leaves_no_half_file(tmp_path, how):
         process.wait()
     assert process.returncode != 0
     assert not (out / "c.h5ad").exists()
-    if how != signal.SIGKILL:  # then even what was put aside is gone
-        assert list(out.iterdir()) == []
+    if how == signal.SIGKILL:  # then it is the next one that removes what was put aside
+        with staging_folder(out):
+            pass
+    else:
         assert "Traceback" not in error
+    assert list(out.iterdir()) == []
 
 
 def test_regions_of_another_build_are_not_lifted_over(tmp_path, make_counts):

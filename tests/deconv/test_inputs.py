@@ -86,3 +86,9 @@ def test_sample_that_the_file_lacks_is_refused_with_the_line(folder):
     (source,) = find_sources([path])
     with pytest.raises(InputError, match=r"sheet\.csv, line 3: the file has no such .*got s9"):
         source.open(None, OPTIONS)
+
+
+def test_sheet_with_semicolons_is_refused_with_the_reason(folder):
+    path = sheet(folder, "\ufeffsample;path\r\nP1;data/one.tsv\r\n")
+    with pytest.raises(InputError, match=r"sheet\.csv: the sheet's columns are separated by semi"):
+        find_sources([path])

@@ -132,3 +132,10 @@ def test_real_atlas(shared_data):
     regions = read_regions(shared_data / "uxm" / "Atlas.U25.l4.hg19.tsv", build="hg19")
     assert len(regions) == 900
     assert (regions.end_cpg - regions.start_cpg).min() >= 4
+
+
+def test_chromosome_of_spaces_only_is_refused(tmp_path):
+    path = tmp_path / "r.tsv"
+    path.write_text("chr\tstart\tend\nchr1\t1\t5\n \t1\t5\n")
+    with pytest.raises(InputError, match="line 3: no chromosome"):
+        read_regions(path, build="hg38")

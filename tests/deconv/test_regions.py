@@ -100,3 +100,10 @@ def test_what_needs_indices_says_so():
         assert regions([1, 2]).cpg_ranges
     with pytest.raises(InputError, match="CpG indices of one end only"):
         replace(regions([1, 2]), start_cpg=np.array([1, 2]))
+
+
+@pytest.mark.parametrize("name", ["start_cpg", "end_cpg"])
+def test_cpg_indices_that_are_no_integers_are_refused_not_cut(name):
+    columns = {"chrom": ["chr1"], "start": [0], "end": [9], "start_cpg": [1], "end_cpg": [3]}
+    with pytest.raises(InputError, match=f"{name} is not integer; got float64"):
+        RegionSet.from_columns(columns | {name: [2.5]}, "hg38", "cpg")

@@ -1,10 +1,20 @@
-"""Ways to damage a file, for fuzzing: each takes bytes and two numbers, and returns bytes."""
+"""Ways to damage a file, each of bytes and two numbers, and what runs a reader on the results."""
 
+import shutil
 import signal
+import tempfile
+from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from deconv.errors import DeconvError
+
+N_CASES = 10_000
+N_FILES = 4  # of a case of hypothesis: each change of its list makes another file
 
 ODD = [
     b"", b" ", b"0", b"-1", b"1e3", b"2147483648", b"99999999999999999999", b"9" * 400, b"nan",
@@ -122,3 +132,59 @@ def no_hang():
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def quick_folder():
+    """Yield a folder, in memory where that can be: a disk takes longer than the readers."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def accepted(read, path):
+    """Return what a reader gives, None if it refuses. Anything but a DeconvError gets through."""
+    message = ""
+    try:
+        with no_hang():
+            return read(path)
+    except DeconvError as error:
+        message = str(error)
+    assert str(path) in message
+    return None
+
+
+def many(n):
+    """Settings of a test with so many cases, the same ones each time."""
+    return settings(
+        max_examples=n, deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+def fuzz(check_file, file, content, compress, n_cases=N_CASES):
+    """Read damaged files; ``check_file`` takes path and packing and says whether it was read."""
+    outcome = Counter()
+
+    @many(n_cases // N_FILES)
+    @given(
+        st.lists(change, min_size=N_FILES, max_size=N_FILES),
+        st.lists(packing, min_size=N_FILES, max_size=N_FILES),
+        number,
+    )
+    def check(changes, packings, a):
+        data = content
+        for (name, x, y), packed in zip(changes, packings, strict=True):
+            data = CHANGES[name](data, x, y)
+            path = folder / (file + ".gz" * (packed != "plain"))
+            path.write_bytes(pack(compress, data, packed, a))
+            outcome[check_file(path, packed)] += 1
+
+    with quick_folder() as folder:
+        check()
+    assert outcome.total() >= n_cases
+    # Neither does the reader refuse all, nor do the changes leave the files as they are.
+    assert min(outcome[True], outcome[False]) > n_cases // 50
