@@ -19,10 +19,11 @@ from deconv.errors import CheckpointError, ConfigError, DeconvError, InputError,
 from deconv.files import write_text
 from deconv.formats import make_options
 from deconv.inputs import Source, is_sheet, read_sheet
+from experiments.analysis import Part
 from experiments.batch_results import Result, read_result, result_path, stamp, write_result
+from experiments.fetch import is_registered
 from experiments.models import Identity, Model, open_model
-from experiments.predict import Part, analyse_source
-from experiments.registry import is_registered
+from experiments.predict import analyse_source
 
 FORMAT_VERSION = 1
 PLACE = ".batch"

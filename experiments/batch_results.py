@@ -17,7 +17,7 @@ from deconv.files import replacing
 from deconv.findings import Finding
 from deconv.inputs import Source
 from deconv.quality import Measured
-from experiments.predict import Part
+from experiments.analysis import Part
 from experiments.sealed import sealed, unsealed
 
 Stamp = tuple[int, int] | None

@@ -10,9 +10,10 @@ from pathlib import Path
 from deconv.errors import InputError
 from deconv.files import write_text
 from deconv.findings import Finding
+from experiments.analysis import Part
 from experiments.batch import PLACE, Plan, open_planned, read_plan, results
 from experiments.outputs import write_prediction
-from experiments.predict import Part, Prediction, join_parts
+from experiments.predict import Prediction, join_parts
 from experiments.prediction_records import add_records, records_of
 
 FAILED = "failed.csv"

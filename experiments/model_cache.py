@@ -26,8 +26,8 @@ from mlflow.tracking import MlflowClient
 from deconv.bundle import bundle_hash, check_bundle
 from deconv.errors import CheckpointError, ConfigError, DeconvError
 from deconv.files import write_text
+from experiments.fetch import bundle_in, no_model, registry_name
 from experiments.names import BUNDLE_HASH
-from experiments.registry import bundle_in, no_model, registry_name
 from experiments.store import AwayError, DeniedError, TrackingError, store_name, tracking_errors
 
 OFFLINE = "DECONV_OFFLINE"

@@ -21,8 +21,8 @@ from deconv.quality import informative_regions
 from deconv.reference import Reference
 from deconv.regions import UNKNOWN_BUILD
 from deconv.trained_range import TrainedRange
+from experiments.fetch import fetch_model, is_registered
 from experiments.model_cache import fetch_cached
-from experiments.registry import fetch_model, is_registered
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from deconv.schedule import make_optimizer, make_scheduler
 from deconv.train import TrainState
 from experiments.config import RunConfig
 from experiments.data import RunData, load_run_data
-from experiments.registry import fetch_model
+from experiments.fetch import fetch_model
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from deconv.bundle import Bundle, read_bundle
 from deconv.counts import RegionCounts
 from deconv.errors import CheckpointError, ConfigError, MismatchError
+from experiments.fetch import fetch_model, file_hashes, open_registered
 from experiments.gates import (
     Policy,
     Verdict,
@@ -29,14 +30,7 @@ from experiments.moves import alias, finish_interrupted, move_production
 from experiments.names import BOOK, BUNDLE_HASH, MODEL_NAME, PREVIOUS, PRODUCTION
 from experiments.note import check_reason, refusal, write_note
 from experiments.referee import Examined, against, examine, recorded
-from experiments.registry import (
-    fetch_model,
-    file_hashes,
-    finished_run,
-    model_uri,
-    open_registered,
-    register,
-)
+from experiments.registry import finished_run, model_uri, register
 from experiments.store import tracking_errors
 
 

@@ -24,9 +24,9 @@ from deconv.inference import BATCH_SIZE, calibrate
 from deconv.metrics import PRESENT_FROM
 from deconv.predictor import Method, NetworkMethod
 from experiments.data import load_run_data
+from experiments.fetch import registered_version
 from experiments.launch import find_run
 from experiments.models import load_model
-from experiments.registry import registered_version
 from experiments.run import BEST
 from experiments.sent import known_run_ids
 

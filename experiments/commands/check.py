@@ -36,16 +36,17 @@ def check(
     from deconv.quality_tables import findings_table, quality_json, quality_table
     from experiments.console import going_through, quiet_libraries
     from experiments.pages import check_page
-    from experiments.predict import check_files, open_model
+    from experiments.predict import open_model, predict_files
 
     quiet_libraries()
     opened = open_model(model, build=build, min_overlap=min_overlap)
     with going_through("checking") as advance:
-        result = check_files(
+        result = predict_files(
             files,
             opened,
             options=make_options(build=build, pseudo_coverage=pseudo_coverage),
             min_overlap=min_overlap,
+            only_check=True,
             advance=advance,
         )
     console = Console()

@@ -17,7 +17,8 @@ from uvicorn.supervisors import Multiprocess
 
 from deconv.bundle import bundle_hash, read_bundle
 from deconv.errors import ConfigError
-from experiments.registry import fetch_model, registered_version
+from experiments.fetch import fetch_model, is_registered
+from experiments.model_cache import fetch_cached
 from experiments.serving.gate import Gate, Limits
 from experiments.serving.model import served_model
 
@@ -29,11 +30,15 @@ _SECONDS_TO_START = 300  # a worker that has not answered until then is replaced
 
 @dataclass(frozen=True)
 class Serving:
-    """What each process of a server needs to know; ``name`` says which model it is."""
+    """What each process of a server needs to know; ``name`` says which model it is.
+
+    ``note`` is not empty where the registry could not say which version is meant.
+    """
 
     bundle: Path
     name: str
     limits: Limits
+    note: str = ""
 
 
 def find_serving(source: str, limits: Limits) -> Serving:
@@ -49,12 +54,14 @@ def find_serving(source: str, limits: Limits) -> Serving:
     DeconvError
         If there is no such model, or it is damaged.
     """
-    registered = ":/" in source
-    bundle = fetch_model(source) if registered else Path(source)
+    if is_registered(source):
+        found = fetch_cached(source)
+        bundle, name, note = found.folder, f"version {found.version}", found.note
+    else:
+        bundle = fetch_model(source) if ":/" in source else Path(source)
+        name, note = "bundle", ""
     read_bundle(bundle)
-    version = registered_version(source) if registered else None
-    name = "bundle" if version is None else f"version {version}"
-    return Serving(bundle, f"{name}, sha256 {bundle_hash(bundle)}", limits)
+    return Serving(bundle, f"{name}, sha256 {bundle_hash(bundle)}", limits, note)
 
 
 def cores_each(workers: int) -> int:
@@ -87,6 +94,8 @@ def serve(
     """
     with _listening(host, port) as listener:
         address = listener.getsockname()
+        if serving.note:
+            say(serving.note)
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{address[1]}/invocations: {serving.name}")
         config = uvicorn.Config(

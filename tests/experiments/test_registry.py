@@ -15,13 +15,14 @@ from deconv.errors import CheckpointError, ConfigError
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
 from experiments import gates, promotion
+from experiments.fetch import fetch_model
 from experiments.gates import Policy, load_policy
 from experiments.launch import train_and_report
 from experiments.names import BOOK, MODEL_NAME
 from experiments.predict import load_model, open_model, predict_files
 from experiments.promotion import promote, rollback
 from experiments.referee import read_benchmark
-from experiments.registry import fetch_model, sparse_runs
+from experiments.registry import sparse_runs
 
 PRODUCTION = f"models:/{MODEL_NAME}@production"
 

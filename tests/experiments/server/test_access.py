@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
+from experiments.fetch import fetch_model
 from experiments.gates import load_policy
 from experiments.names import BOOK, MODEL_NAME
-from experiments.registry import fetch_model
 
 PASSWORD = "a-password-of-this-test"
 PRODUCTION = f"models:/{MODEL_NAME}@production"

@@ -13,7 +13,7 @@ import pytest
 import requests
 from mlflow.entities import Metric
 
-from experiments.registry import fetch_model
+from experiments.fetch import fetch_model
 
 N_WRITERS, N_BATCHES, N_METRICS = 64, 3, 20
 
