@@ -11,7 +11,8 @@ from deconv.errors import InputError
 from deconv.files import write_text
 from deconv.findings import Finding
 from experiments.analysis import Part
-from experiments.batch import PLACE, Plan, open_planned, read_plan, results
+from experiments.batch import results
+from experiments.batch_plan import PLACE, Plan, open_planned, read_plan
 from experiments.outputs import write_prediction
 from experiments.predict import Prediction, join_parts
 from experiments.prediction_records import add_records, records_of

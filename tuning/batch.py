@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from deconv.errors import DeconvError
-from experiments.batch import PLACE, Plan, files_of, missing, share, work
+from experiments.batch import missing, share, work
+from experiments.batch_plan import PLACE, Plan, files_of
 from tuning.config import SlurmProfile
 from tuning.local import REFUSED
 from tuning.slurm import in_queue, job_script, submit

@@ -18,7 +18,8 @@ from studies import DECONV
 
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
-from experiments.batch import Asked, begin, share
+from experiments.batch import share
+from experiments.batch_plan import Asked, begin
 from experiments.prediction_records import read_records
 from tuning.batch import _ranges
 

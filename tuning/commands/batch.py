@@ -55,7 +55,7 @@ def batch(
     listed in failed.csv, and the exit status is 1 if there are any. The same command, or
     `deconv batch FOLDER`, goes on where it was stopped.
     """
-    from experiments.batch import Asked, begin, files_of, has_plan, read_plan
+    from experiments.batch_plan import Asked, begin, files_of, has_plan, read_plan
     from experiments.console import quiet_libraries
     from experiments.outputs import check_output
     from experiments.prediction_records import require_writable
@@ -113,7 +113,8 @@ def _go_on(
     retry: bool,
 ) -> None:
     """Do what is missing, or submit it; where nothing is, gather."""
-    from experiments.batch import failing, files_of, forget, missing, read_plan
+    from experiments.batch import failing, forget, missing
+    from experiments.batch_plan import files_of, read_plan
     from experiments.console import going_through
     from tuning.batch import n_tasks, submit_batch, work_here
     from tuning.reading import load_profile
