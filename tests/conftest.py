@@ -1,5 +1,6 @@
 """Small synthetic data, shared by all tests, and a runner of the command line."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,14 @@ def _own_cache(tmp_path_factory):
         patch.setenv("DECONV_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("DECONV_OFFLINE", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _forget_tracking_uri():
+    """Leave no tracking URI set in MLflow: to unset it would take the next test's variable too."""
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ def test_tissue_whose_markers_are_not_covered_is_not_assessable(
     )  # fmt: skip
     result = NetworkMethod(network, atlas, calibration=calibration).predict(blind)
     sure = result.certainty
-    assert sure.assessable[:, tissue].mean() < 0.2
+    assert sure.assessable[:, tissue].mean() < 0.25
     assert sure.assessable[:, atlas.tissues.index("Blood")].mean() > 0.5
     table = result.table(mixtures.samples.index)
     said = table.loc[table["tissue"] == "Liver", "call"].to_numpy()

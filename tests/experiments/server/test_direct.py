@@ -21,8 +21,8 @@ DRIVER = "postgresql+psycopg2://"
 @pytest.fixture
 def use(monkeypatch):
     def use(uri):
+        mlflow.set_tracking_uri(None)  # first: it takes the variable away
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        mlflow.set_tracking_uri(None)
 
     yield use
     monkeypatch.undo()
