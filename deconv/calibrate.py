@@ -42,6 +42,9 @@ class Calibration:
     misfit, misfit_limit
         Typical misfit (`AtlasEstimator.misfit`) of a complete mixture, and the value that
         1 % of them exceed, [K].
+    protocol
+        Effects that a typical mixture has, see `deconv.protocol`; None (of earlier versions)
+        if samples are to be taken as they are.
     """
 
     slope: float
@@ -51,6 +54,7 @@ class Calibration:
     width: list[float]
     misfit: list[float]
     misfit_limit: list[float]
+    protocol: list[float] | None = None
 
     def probability(self, logits: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N T"]:
         """Return calibrated presence probabilities."""
@@ -82,6 +86,7 @@ class Calibration:
             calibration = cls(**saved)
             sizes = {len(getattr(calibration, k)) for k in ("depth", *_BY_DEPTH)}
             fits = len(calibration.thresholds) == n_tissues and len(sizes) == 1
+            fits &= calibration.protocol is None or len(calibration.protocol) == 2
         except TypeError as error:
             raise CheckpointError("not a calibration", got=error) from error
         if not fits or not calibration.depth or not calibration.slope > 0:

@@ -3,7 +3,7 @@
 Shape letters: N = samples, B = samples in a batch, T = tissues, R = regions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from deconv.certainty import Answer, answer, error_ratio
 from deconv.counts import RegionCounts
 from deconv.metrics import PRESENT_FROM
 from deconv.model import Output, TwoStageNetwork, join_outputs
-from deconv.protocol import on_atlas_scale
+from deconv.protocol import find_effects, on_atlas_scale
 from deconv.unexplained import SMALLEST_UNKNOWN, set_apart
 
 BATCH_SIZE = 256
@@ -34,33 +34,42 @@ def answers(
     network: TwoStageNetwork,
     counts: RegionCounts,
     device: torch.device,
-    threshold: Float[Tensor, " T"],
+    calibration: Calibration,
 ) -> Iterator[tuple[Counted, Output, Answer]]:
-    """Yield counts, a network's output and answer, batch by batch.
-
-    ``threshold`` is the probability, before calibration, from which each tissue is called.
-    """
-    for counted, output in _outputs(network, counts, device):
+    """Yield counts, a network's output and answer, batch by batch."""
+    threshold = calls_from(calibration).to(device)
+    for counted, output in _outputs(network, counts, device, calibration.protocol):
         with torch.inference_mode():
-            said = answer(network, output, *counted, threshold.to(device))
+            said = answer(network, output, *counted, threshold)
         yield counted, output, said
 
 
+def calls_from(calibration: Calibration) -> Float[Tensor, " T"]:
+    """Return the probability, before calibration, from which each tissue is called."""
+    return torch.from_numpy(calibration.threshold_logits()).float().sigmoid()
+
+
 def _outputs(
-    network: TwoStageNetwork, counts: RegionCounts, device: torch.device
+    network: TwoStageNetwork,
+    counts: RegionCounts,
+    device: torch.device,
+    protocol: Sequence[float] | None = None,
 ) -> Iterator[tuple[Counted, Output]]:
     was_training = network.training
     network.eval()
-    for first in range(0, len(counts), BATCH_SIZE):
-        rows = slice(first, first + BATCH_SIZE)
-        coverage = _on(device, counts.coverage[rows])
+    for methylated, coverage in _batches(counts, device):
         with torch.inference_mode():
-            methylated = on_atlas_scale(
-                network.estimator, _on(device, counts.methylated[rows]), coverage
-            )
+            if protocol is not None:
+                methylated = on_atlas_scale(network.estimator, methylated, coverage, protocol)
             output = network(methylated, coverage)
         yield (methylated, coverage), output
     network.train(was_training)
+
+
+def _batches(counts: RegionCounts, device: torch.device) -> Iterator[Counted]:
+    for first in range(0, len(counts), BATCH_SIZE):
+        rows = slice(first, first + BATCH_SIZE)
+        yield _on(device, counts.methylated[rows]), _on(device, counts.coverage[rows])
 
 
 def calibrate(
@@ -78,16 +87,22 @@ def calibrate(
     if not (config.use_two_stage and config.atlas_start) or not present.any():
         return None
     device = torch.device(device)
-    logits = run_network(network, validation, device).presence_logits
+    with torch.inference_mode():
+        effects = [
+            find_effects(network.estimator, *part).size for part in _batches(validation, device)
+        ]
+    protocol = torch.cat(effects).double().mean(dim=0).tolist()
+    logits = join_outputs(
+        [output for _, output in _outputs(network, validation, device, protocol)]
+    ).presence_logits
     assert logits is not None
     slope, offset, thresholds = fit_presence(
         logits.double().cpu().numpy(), present, called_from=config.presence_threshold
     )
-    first = Calibration(slope, offset, thresholds, [1.0], [0.0], [0.0], [0.0])
-    threshold = torch.from_numpy(first.threshold_logits()).float().sigmoid()
+    first = Calibration(slope, offset, thresholds, [1.0], [0.0], [0.0], [0.0], protocol)
     ratio, depth, misfit = [], [], []
     row = 0
-    for _, _, said in answers(network, validation, device, threshold):
+    for _, _, said in answers(network, validation, device, first):
         true = torch.from_numpy(truth[row : row + len(said.depth)]).float().to(device)
         row += len(said.depth)
         ratio.append(error_ratio(said, true).cpu())
@@ -99,7 +114,7 @@ def calibrate(
         np.where(present, ratios, np.nan),
         torch.cat(misfit).double().numpy(),
     )
-    return Calibration(slope, offset, thresholds, **by_depth)
+    return Calibration(slope, offset, thresholds, **by_depth, protocol=protocol)
 
 
 def explained(

@@ -22,7 +22,7 @@ from deconv.certainty import (
 )
 from deconv.counts import RegionCounts
 from deconv.errors import InputError
-from deconv.inference import answers, explained, run_network
+from deconv.inference import answers, calls_from, explained, run_network
 from deconv.metrics import PRESENT_FROM
 from deconv.model import Output, TwoStageNetwork, called, hard_proportions
 
@@ -117,8 +117,8 @@ class NetworkMethod:
             return interpret(output, self.network, self.atlas)
         parts = []
         calibration = self.calibration
-        threshold = torch.from_numpy(calibration.threshold_logits()).float().sigmoid()
-        for counted, output, said in answers(self.network, counts, self.device, threshold):
+        threshold = calls_from(calibration)
+        for counted, output, said in answers(self.network, counts, self.device, calibration):
             flagged = np.flatnonzero(misfit_score(said, calibration) > FLAGGED_FROM)
             output, said, unknown = explained(
                 self.network, counted, output, said, flagged, threshold

@@ -9,6 +9,9 @@ by region; left in place, 3 % of lost methylation looks like small amounts of ev
 Shape letters: B = samples, R = regions, T = tissues.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,15 +23,45 @@ _SURE_FROM = 3.0
 """Standard errors from which on an effect is believed; less is left to chance."""
 
 
+class Effects(NamedTuple):
+    """Shares of unmethylated observations gained, and of methylated ones kept beyond all (-b)."""
+
+    size: Float[Tensor, "B 2"]
+    variance: Float[Tensor, "B 2"]
+    beta: Float[Tensor, "B R"]
+    """Of the tissues that are more likely there, for which the effects are told."""
+
+
 def on_atlas_scale(
-    estimator: AtlasEstimator, methylated: Float[Tensor, "B R"], coverage: Float[Tensor, "B R"]
+    estimator: AtlasEstimator,
+    methylated: Float[Tensor, "B R"],
+    coverage: Float[Tensor, "B R"],
+    typical: Sequence[float],
 ) -> Float[Tensor, "B R"]:
     """Return methylated counts less what the sample's protocol added to them.
 
     They need be neither whole nor within the coverage. A sample without an effect that is
     sure to three standard errors keeps its counts; of one that has it, the effect is taken
     out by the share :math:`1 - 9 / z^2` (positive-part James-Stein).
+
+    Parameters
+    ----------
+    typical
+        Effects in samples of the atlas' own protocol, from which those of others are counted:
+        errors of the atlas and smoothing make them small, but not 0.
     """
+    found = find_effects(estimator, methylated, coverage)
+    size = found.size - found.size.new_tensor(typical)
+    sure = size.square() / found.variance
+    size = size * (1 - _SURE_FROM**2 / sure.clamp(min=1e-9)).clamp(min=0)
+    added = size[:, :1] + (size[:, 1:] - size[:, :1]) * found.beta
+    return torch.addcmul(methylated, coverage, added, value=-1)
+
+
+def find_effects(
+    estimator: AtlasEstimator, methylated: Float[Tensor, "B R"], coverage: Float[Tensor, "B R"]
+) -> Effects:
+    """Estimate the effects by least squares, together with the tissues."""
     features, weight = estimator.features(methylated, coverage)
     gram, moment = estimator.normal_equations(features @ estimator.initial_rows().T, weight)
     beta = _proportions(gram, moment) @ estimator.mean
@@ -39,16 +72,12 @@ def on_atlas_scale(
     with_lost = _both(weighted.sum(dim=1), (weighted * beta).sum(dim=1))  # of beta x weight
     with_gained = _both(weight.sum(dim=1), weighted.sum(dim=1)) - with_lost
     own = torch.stack([with_gained, with_lost], dim=2)
-    # Least squares of tissues and effects together, solved for the effects.
+    # Solved for the effects: what the tissues explain of them is taken out.
     explained = torch.linalg.solve_ex(gram, with_tissues.transpose(1, 2)).result
-    free = own - with_tissues @ explained
     rest = seen - (moment[:, None] @ explained)[:, 0]
-    variance = torch.linalg.inv_ex(free).inverse
-    size = (variance @ rest[:, :, None])[:, :, 0]
-    sure = size.square() / variance.diagonal(dim1=1, dim2=2)
-    size = size * (1 - _SURE_FROM**2 / sure.clamp(min=1e-9)).clamp(min=0)
-    added = size[:, :1] + (size[:, 1:] - size[:, :1]) * beta
-    return torch.addcmul(methylated, coverage, added, value=-1)
+    covariance = torch.linalg.inv_ex(own - with_tissues @ explained).inverse
+    size = (covariance @ rest[:, :, None])[:, :, 0]
+    return Effects(size, covariance.diagonal(dim1=1, dim2=2), beta)
 
 
 def _proportions(

@@ -8,6 +8,7 @@ from deconv.atlas import build_atlas
 from deconv.benchmarks.scenarios import misconverted
 from deconv.estimator import AtlasEstimator
 from deconv.evaluate import draw_mixtures, score
+from deconv.inference import calibrate
 from deconv.mixtures import MixingEngine, MixtureConfig
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.predictor import NetworkMethod
@@ -47,7 +48,7 @@ def corrected(estimator, counts):
     tensors = [
         torch.from_numpy(a.astype(np.float32)) for a in (counts.methylated, counts.coverage)
     ]
-    return on_atlas_scale(estimator, *tensors).numpy()
+    return on_atlas_scale(estimator, *tensors, (0.0, 0.0)).numpy()
 
 
 def test_samples_of_the_atlas_own_protocol_are_left_as_they_are(estimator, mixtures):
@@ -63,12 +64,16 @@ def test_counts_come_back_to_the_atlas_scale(estimator, mixtures, gained, lost):
     assert np.abs(after).mean() < 0.5 * np.abs(before).mean()
 
 
-def test_network_finds_the_same_tissues_by_another_protocol(atlas, mixtures):
+def test_network_finds_the_same_tissues_by_another_protocol(atlas, split, mixtures):
     config = ModelConfig(hidden_size=32, intermediate_size=32)
     network = TwoStageNetwork(config, atlas, read_effect=CONFIG.read_effect)
+    known = draw_mixtures(
+        MixingEngine(split.validation, atlas, CONFIG, seed=4, in_atlas=False), 60
+    )
+    method = NetworkMethod(network, atlas, calibration=calibrate(network, known))
     other = misconverted(mixtures, 0.01, 0.03, seed=0)
-    own = score(NetworkMethod(network, atlas).predict(mixtures), mixtures)
-    moved = score(NetworkMethod(network, atlas).predict(other), other)
+    own = score(method.predict(mixtures), mixtures)
+    moved = score(method.predict(other), other)
     assert own["presence_f1"] > 0.97
     assert moved["presence_f1"] > own["presence_f1"] - 0.05
     assert moved["mae"] < 2 * own["mae"]
