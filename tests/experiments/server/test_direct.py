@@ -23,6 +23,7 @@ def use(monkeypatch):
     def use(uri):
         mlflow.set_tracking_uri(None)  # first: it takes the variable away
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # of another test's store
 
     yield use
     monkeypatch.undo()
