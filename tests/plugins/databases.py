@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,11 @@ class Postgres:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         for pid in (parent, *map(int, children)):
             os.kill(pid, signal.SIGKILL)
+        while any(_runs(pid) for pid in (parent, *children)):
+            time.sleep(0.05)
+        # Where nobody waits for orphans, the dead server's number would look alive to the next.
+        for name in ("postmaster.pid", f".s.PGSQL.{self.port}.lock"):
+            (self.folder / "data" / name).unlink(missing_ok=True)
 
     def _run(self, script):
         environment = {
@@ -75,6 +81,13 @@ class Postgres:
             [TOOLS / "postgres" / script], env=environment, check=True, timeout=60,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 def start_postgres():
