@@ -24,8 +24,8 @@ from torch import Tensor
 from deconv.atlas import Atlas
 from deconv.calibrate import Calibration
 from deconv.errors import CheckpointError, DeconvError
-from deconv.files import replacing_folder
-from deconv.manifest import FILES, FORMAT_VERSION, MANIFEST, Manifest, file_hash, read_manifest
+from deconv.files import file_hash, replacing_folder
+from deconv.manifest import FILES, FORMAT_VERSION, MANIFEST, Manifest, read_manifest
 from deconv.model import TwoStageNetwork
 from deconv.regions import RegionSet
 from deconv.trained_range import TrainedRange

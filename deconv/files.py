@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
 import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -91,3 +92,9 @@ def require_page_name(path: Path) -> None:
     """
     if path.suffix != ".html" or path.is_dir():
         raise InputError("not the name of a page", where=path, expected="a file .html")
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,14 +5,13 @@ is checked before any of it is used, links are not followed, and no file is open
 not the one listed.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deconv.errors import CheckpointError
-from deconv.files import require_file
+from deconv.files import file_hash, require_file
 from deconv.model import ModelConfig
 
 FORMAT_VERSION = 3
@@ -89,12 +88,6 @@ def read_manifest(folder: Path) -> Manifest:
         if file_hash(folder / name) != manifest.sha256[name]:
             raise CheckpointError("the file is not what was written", where=folder / name)
     return manifest
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_file(folder: Path, name: str) -> None:

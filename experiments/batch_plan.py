@@ -1,6 +1,5 @@
 """What a batch is to do: the sheet, the model and the settings, fixed when it is begun."""
 
-import hashlib
 import json
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deconv.errors import CheckpointError, ConfigError, InputError
-from deconv.files import write_text
+from deconv.files import file_hash, write_text
 from deconv.inputs import Source, is_sheet, read_sheet
 from experiments.fetch import is_registered
 from experiments.models import Identity, Model, open_model
@@ -83,7 +82,7 @@ def begin(folder: Path, asked: Asked) -> Plan:
     plan = Plan(
         id=uuid.uuid4().hex,
         asked=asked,
-        sheet_sha256=_hash(Path(asked.sheet)),
+        sheet_sha256=file_hash(Path(asked.sheet)),
         model_place=str(model.place.absolute()),
         identity=model.identity,
         facts=dict(model.facts),
@@ -116,7 +115,7 @@ def read_plan(folder: Path) -> Plan:
     }
     plan = Plan(**{**content, **parts})
     sheet = Path(plan.asked.sheet)
-    if not sheet.is_file() or _hash(sheet) != plan.sheet_sha256:
+    if not sheet.is_file() or file_hash(sheet) != plan.sheet_sha256:
         raise InputError(
             "the sheet is not the one that the batch was begun with", where=sheet,
             expected=f"it as it was, or another folder than {folder}",
@@ -161,7 +160,3 @@ def open_planned(plan: Plan) -> Model:
             expected=plan.identity.sha256,
         )  # fmt: skip
     return replace(model, identity=plan.identity, facts=plan.facts, notes=plan.notes)
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

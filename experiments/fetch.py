@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from deconv.bundle import Bundle, bundle_hash, read_bundle
 from deconv.errors import CheckpointError, ConfigError
-from deconv.manifest import file_hash
+from deconv.files import file_hash
 from experiments.names import BUNDLE_HASH, CODE_HASH, MODEL_NAME, PRODUCTION
 from experiments.store import (
     RefusedError,

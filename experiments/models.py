@@ -13,9 +13,9 @@ from deconv.baselines import NonNegativeLeastSquares
 from deconv.benchmarks.published import UxmNnls
 from deconv.bundle import Bundle, bundle_hash, read_bundle
 from deconv.checkpoint import load_checkpoint
+from deconv.files import file_hash
 from deconv.formats.atlases import SUFFIXES, open_atlas
 from deconv.formats.uxm_atlas import UxmAtlas
-from deconv.manifest import file_hash
 from deconv.predictor import MIN_OVERLAP, Method, NetworkMethod
 from deconv.quality import informative_regions
 from deconv.reference import Reference

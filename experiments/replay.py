@@ -13,7 +13,6 @@
 | alert | event, message, epoch |
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +27,7 @@ from mlflow.entities import (
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
+from deconv.files import file_hash
 from experiments.own_run import SPOOL_TAG, find_or_make_experiment, find_own_run
 from experiments.run_datasets import log_datasets
 from experiments.spool import Entry
@@ -169,8 +169,7 @@ class Replay:
     def _checked(self, path: str, sha256: str) -> Path:
         file = self._folder / path
         try:
-            with file.open("rb") as opened:
-                is_same = hashlib.file_digest(opened, "sha256").hexdigest() == sha256
+            is_same = file_hash(file) == sha256
         except OSError as error:
             raise RefusedError("the file cannot be read", where=file, got=error) from error
         if not is_same:

@@ -1,6 +1,5 @@
 """What a run tells: recorded first, sent to MLflow in the background while training goes on."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from deconv.errors import DeconvError
+from deconv.files import file_hash
 from deconv.train import Metrics
 from experiments.alerts import AlertConfig, AlertDelivery, new_alerts
 from experiments.sender import Follower
@@ -151,8 +151,8 @@ class TrackedRun:
                 follower.wake()
 
     def _sha256(self, name: str) -> str:
-        with (self._folder / name).open("rb") as file, self.waiting():
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with self.waiting():
+            return file_hash(self._folder / name)
 
     def _run_ids(self) -> str:
         return self._outbox.position.run_id

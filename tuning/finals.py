@@ -11,11 +11,11 @@ from rich.table import Table
 
 from deconv.benchmarks.bootstrap import Difference, paired_differences
 from deconv.errors import ConfigError
-from deconv.files import write_text
+from deconv.files import file_hash, write_text
 from experiments.record import Notes, add_notes
 from tuning.finish import DEFAULT
 from tuning.study import Study
-from tuning.trial_record import file_hash, trial_folder
+from tuning.trial_record import trial_folder
 
 FINALS = "finals.json"
 _SHOWN = ("mae", "wrong_calls", "presence_f1", "spurious_mass")

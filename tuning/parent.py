@@ -5,14 +5,13 @@ import json
 import pandas as pd
 import yaml
 
-from deconv.files import write_text
+from deconv.files import file_hash, write_text
 from experiments.record import Notes, add_notes, send_all
 from experiments.sync import spools_in
 from tuning.space import DIMENSIONS, THRESHOLD, search_space, thresholds
 from tuning.status import best_trials, knee, study_status
 from tuning.storage import public
 from tuning.study import Study
-from tuning.trial_record import file_hash
 
 
 def begin_parent(study: Study) -> None:

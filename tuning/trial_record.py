@@ -1,12 +1,11 @@
 """The folder of a trial's run, and what is written on the run about the trial."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from deconv.files import write_text
+from deconv.files import file_hash, write_text
 from experiments.config import RunConfig
 from experiments.record import Notes, add_notes
 from experiments.rundir import RunFolder
@@ -47,9 +46,3 @@ def note(
     metrics = metrics or {}
     notes = Notes(params or {}, tags, metrics, files=hashed, status=status)
     add_notes(folder, notes, patience=study.base.output.wait_for_server)
-
-
-def file_hash(path: Path) -> str:
-    """Return the content hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,10 +2,12 @@
 
 import click
 
+from experiments.names import MODEL_NAME, PRODUCTION
+
 
 @click.command()
 @click.option(
-    "--model", default="models:/sparse-deconvolution@production", show_default=True,
+    "--model", default=f"models:/{MODEL_NAME}@{PRODUCTION}", show_default=True,
     help="A model URI of MLflow or a bundle's folder.",
 )  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True)

@@ -4,7 +4,6 @@ The database is taken first, at one moment, then the artifacts. An artifact is w
 the database speaks of it, so all that the backup's database names is in the backup.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 from mlflow.entities import LoggedModelStatus
 from sqlalchemy.engine import Connection
 
-from deconv.files import replacing_folder, write_text
+from deconv.files import file_hash, replacing_folder, write_text
 from experiments.server.artifacts import (
     PROXIED,
     ArtifactError,
@@ -160,9 +159,3 @@ def _lost_models(
 
 def _column(connection: Connection, query: str) -> list[str]:
     return [str(value) for value in connection.scalars(sa.text(query)) if value is not None]
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

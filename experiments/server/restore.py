@@ -8,8 +8,9 @@ from typing import Any
 import mlflow
 
 from deconv.errors import InputError
+from deconv.files import file_hash
 from experiments.server.artifacts import ArtifactError, ArtifactStore, Folder, open_artifacts
-from experiments.server.backup import AT_ONCE, FORMAT, Backup, file_hash
+from experiments.server.backup import AT_ONCE, FORMAT, Backup
 from experiments.server.database import DatabaseError, latest_revision, read_contents
 from experiments.server.dump import load
 from experiments.server.process import locked, require_stopped
