@@ -121,7 +121,7 @@ class Head:
         """The first lines without their ends, whole ones only; none of a binary file."""
         if b"\0" in self.data:
             return []
-        text = self.data.decode("utf-8", errors="replace")
+        text = self.data.decode("utf-8-sig", errors="replace")
         lines = text.splitlines()
         return lines[:-1] if len(self.data) == _HEAD_BYTES and len(lines) > 1 else lines
 

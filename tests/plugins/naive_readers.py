@@ -375,7 +375,7 @@ NAIVE_ATLASES = {"means.tsv": _means, "uxm.tsv": _uxm, "array.csv": _array_atlas
 
 def naive_regions(content):
     """Return names and CpG indices (None where there are none) of a region file."""
-    lines = content.rstrip(b"\r\n").split(b"\n")
+    lines = content.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").split(b"\n")
     comments = (b"#", b"track", b"browser")
     n_comments = next((i for i, line in enumerate(lines) if not line.startswith(comments)), 0)
     last = lines[max(n_comments - 1, 0)].removeprefix(b"#")
@@ -384,7 +384,7 @@ def naive_regions(content):
     ):  # fmt: skip
         n_comments -= 1
     lines = lines[max(n_comments, 0) :]
-    first = lines[0].decode("utf-8-sig").removeprefix("#").rstrip("\r").split("\t")
+    first = lines[0].decode().removeprefix("#").rstrip("\r").split("\t")
     plain = [name.strip().lower() for name in first]
     if plain[1:3] == ["start", "end"]:
         header, rows = _table(b"\n".join(lines), "\t")
