@@ -45,6 +45,8 @@ class Calibration:
     protocol
         Effects that a typical mixture has, see `deconv.protocol`; None (of earlier versions)
         if samples are to be taken as they are.
+    loss
+        Likewise, of contrast, see `deconv.attenuation`.
     """
 
     slope: float
@@ -55,6 +57,7 @@ class Calibration:
     misfit: list[float]
     misfit_limit: list[float]
     protocol: list[float] | None = None
+    loss: float | None = None
 
     def probability(self, logits: Float[np.ndarray, "N T"]) -> Float[np.ndarray, "N T"]:
         """Return calibrated presence probabilities."""

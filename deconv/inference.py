@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deconv.attenuation import find_loss
 from deconv.calibrate import Calibration, fit_by_depth, fit_presence
 from deconv.certainty import Answer, answer, error_ratio
 from deconv.counts import RegionCounts
@@ -38,7 +39,9 @@ def answers(
 ) -> Iterator[tuple[Counted, Output, Answer]]:
     """Yield counts, a network's output and answer, batch by batch."""
     threshold = calls_from(calibration).to(device)
-    for counted, output in _outputs(network, counts, device, calibration.protocol):
+    for counted, output in _outputs(
+        network, counts, device, calibration.protocol, calibration.loss
+    ):
         with torch.inference_mode():
             said = answer(network, output, *counted, threshold)
         yield counted, output, said
@@ -54,6 +57,7 @@ def _outputs(
     counts: RegionCounts,
     device: torch.device,
     protocol: Sequence[float] | None = None,
+    loss: float | None = None,
 ) -> Iterator[tuple[Counted, Output]]:
     was_training = network.training
     network.eval()
@@ -61,7 +65,7 @@ def _outputs(
         with torch.inference_mode():
             if protocol is not None:
                 methylated = on_atlas_scale(network.estimator, methylated, coverage, protocol)
-            output = network(methylated, coverage)
+            output = network(methylated, coverage, typical_loss=loss)
         yield (methylated, coverage), output
     network.train(was_training)
 
@@ -92,14 +96,16 @@ def calibrate(
             find_effects(network.estimator, *part).size for part in _batches(validation, device)
         ]
     protocol = torch.cat(effects).double().mean(dim=0).tolist()
-    logits = join_outputs(
-        [output for _, output in _outputs(network, validation, device, protocol)]
-    ).presence_logits
+    output = join_outputs([part for _, part in _outputs(network, validation, device, protocol)])
+    logits, gram, moment = output.presence_logits, output.gram, output.moment
     assert logits is not None
+    assert gram is not None
+    assert moment is not None
+    loss = float(find_loss(gram, moment).size.mean())
     slope, offset, thresholds = fit_presence(
         logits.double().cpu().numpy(), present, called_from=config.presence_threshold
     )
-    first = Calibration(slope, offset, thresholds, [1.0], [0.0], [0.0], [0.0], protocol)
+    first = Calibration(slope, offset, thresholds, [1.0], [0.0], [0.0], [0.0], protocol, loss)
     ratio, depth, misfit = [], [], []
     row = 0
     for _, _, said in answers(network, validation, device, first):
@@ -114,7 +120,7 @@ def calibrate(
         np.where(present, ratios, np.nan),
         torch.cat(misfit).double().numpy(),
     )
-    return Calibration(slope, offset, thresholds, **by_depth, protocol=protocol)
+    return Calibration(slope, offset, thresholds, **by_depth, protocol=protocol, loss=loss)
 
 
 def explained(

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from deconv.atlas import Atlas
+from deconv.attenuation import posterior_without_loss
 from deconv.configuration import Section
 from deconv.errors import ConfigError
 from deconv.estimator import AtlasEstimator
@@ -119,10 +120,12 @@ class TwoStageNetwork(nn.Module):
         methylated: Float[Tensor, "B R"],
         coverage: Float[Tensor, "B R"],
         estimator: AtlasEstimator | None = None,
+        typical_loss: float | None = None,
     ) -> Output:
         """Score each tissue's presence (logits) and share.
 
-        ``estimator`` takes the place of the network's own in training.
+        ``estimator`` takes the place of the network's own in training. With a typical loss,
+        contrast that samples lack beyond it is allowed for, see `deconv.attenuation`.
         """
         estimator = estimator or self.estimator
         exact = products_in(torch.float32, methylated.device)  # whatever the blocks run in
@@ -138,6 +141,8 @@ class TwoStageNetwork(nn.Module):
             gram, moment = estimator.normal_equations(features @ rows.T, weight)
             with torch.no_grad():
                 known = spike_and_slab(gram, moment)
+                if typical_loss is not None:
+                    known = posterior_without_loss(gram, moment, known, typical_loss)
         # In units in which a typical value is about 1.
         seen = (known.mean * len(gram[0]), known.log_odds / 10, known.std_error.log10() + 3)
         hidden = self.blocks(torch.cat([*seen, hidden], dim=1))

@@ -44,6 +44,10 @@ class Posterior(NamedTuple):
     """Least squares for this tissue, given what the others are; may be negative."""
     std_error: Float[Tensor, "B T"]
 
+    def found(self) -> Bool[Tensor, "B T"]:
+        """Return which tissues are more likely there, and always the likeliest."""
+        return (self.log_odds > 0) | (self.log_odds == self.log_odds.amax(dim=1, keepdim=True))
+
 
 def spike_and_slab(
     gram: Float[Tensor, "B T T"], moment: Float[Tensor, "B T"], *, present_from: float = 0.01

@@ -84,9 +84,7 @@ def _proportions(
     gram: Float[Tensor, "B T T"], moment: Float[Tensor, "B T"]
 ) -> Float[Tensor, "B T"]:
     """Return a first answer: least squares of the tissues that are more likely there."""
-    known = spike_and_slab(gram, moment)
-    is_top = known.log_odds == known.log_odds.amax(dim=1, keepdim=True)
-    solved = refit_called(gram, moment, (known.log_odds > 0) | is_top).clamp(min=1e-6)
+    solved = refit_called(gram, moment, spike_and_slab(gram, moment).found()).clamp(min=1e-6)
     return solved / solved.sum(dim=1, keepdim=True)
 
 
