@@ -3,7 +3,7 @@
 Shape letters: B = samples in the batch, R = regions, T = tissues, H = hidden units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from deconv.attenuation import posterior_without_loss
 from deconv.configuration import Section
 from deconv.errors import ConfigError
 from deconv.estimator import AtlasEstimator
-from deconv.posterior import refit, refit_called, spike_and_slab
+from deconv.posterior import Posterior, compiled, refit, refit_called, spike_and_slab
 from deconv.precision import products_in
 
 _SMALLEST = 1e-4  # of an estimated fraction, before its logarithm
@@ -92,6 +92,7 @@ class TwoStageNetwork(nn.Module):
                 got=config.hidden_size, expected=f"more than the {n_tissues} tissues",
             )  # fmt: skip
         self.config = config
+        self._solve_in_training: Callable[[Tensor, Tensor], Posterior] = spike_and_slab
         self.estimator = AtlasEstimator(atlas, read_effect=read_effect)
         hidden, wide, n_free = config.hidden_size, config.intermediate_size, config.hidden_size
         if config.atlas_start:
@@ -114,6 +115,10 @@ class TwoStageNetwork(nn.Module):
             for head in heads:  # nothing to correct yet
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
+
+    def compile_posterior(self) -> None:
+        """Have the posterior compiled in training, where it is asked for at one size."""
+        self._solve_in_training = compiled(self.projection.weight.device.type)
 
     def forward(
         self,
@@ -140,7 +145,8 @@ class TwoStageNetwork(nn.Module):
             rows = estimator.initial_rows() + self.atlas_correction
             gram, moment = estimator.normal_equations(features @ rows.T, weight)
             with torch.no_grad():
-                known = spike_and_slab(gram, moment)
+                solve = self._solve_in_training if self.training else spike_and_slab
+                known = solve(gram.detach(), moment.detach())
                 if typical_loss is not None:
                     known = posterior_without_loss(gram, moment, known, typical_loss)
         # In units in which a typical value is about 1.

@@ -12,6 +12,7 @@ Shape letters: B = samples, T = tissues, P = pieces of the prior.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -70,6 +71,20 @@ def spike_and_slab(
         step = 1.0 if sweep == 0 else _DAMPING
         site, shift = torch.lerp(site, new_site, step), torch.lerp(shift, new_shift, step)
     return Posterior(_limited(log_odds), matched_mean, variance.sqrt(), estimate, std_error)
+
+
+@cache
+def compiled(device_type: str) -> Callable[[Tensor, Tensor], Posterior]:
+    """Return `spike_and_slab` compiled for a size of batch.
+
+    Its hundreds of small operations are nothing to a GPU beside what it costs to launch them:
+    there they become a few kernels, launched at once as a CUDA graph.
+    """
+    mode = "reduce-overhead" if device_type == "cuda" else None
+    function: Callable[[Tensor, Tensor], Posterior] = torch.compile(
+        spike_and_slab, dynamic=False, mode=mode
+    )
+    return function
 
 
 def presence_log_odds(

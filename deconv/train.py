@@ -25,7 +25,8 @@ class TrainingConfig(Section):
     """Length and cadence of a run; ``mixtures_per_epoch`` are drawn anew each epoch.
 
     ``num_workers`` draw batches ahead; by default one does for a GPU, and none for a CPU, where
-    they would take the cores from training. For ``precision`` see `deconv.precision`.
+    they would take the cores from training. For ``precision`` see `deconv.precision`; for
+    ``compile`` see `deconv.posterior.compiled`.
     """
 
     num_epochs: PositiveInt = 30
@@ -40,6 +41,7 @@ class TrainingConfig(Section):
     pure_sample_ratio: float = Field(0.2, ge=0, le=1)
     mixtures_per_epoch: PositiveInt = 12_800
     precision: Precision = "auto"
+    compile: bool = False
 
     def workers_on(self, device: torch.device) -> int:
         """Return the number of threads that draw batches ahead."""

@@ -63,6 +63,8 @@ def new_state(config: RunConfig, data: RunData, device: torch.device) -> TrainSt
         source = config.model.pretrained_checkpoint
         start_from(network, data.atlas, load_pretrained(source), source)
     network = network.to(device)
+    if config.training.compile:
+        network.compile_posterior()
     training = config.training
     optimizer = make_optimizer(
         network, config.optimizer,

@@ -76,6 +76,8 @@ def _measure_here(
         write_bundle(folder / "bundle", Bundle(network, atlas))
         loading = _seconds(lambda i: read_bundle(folder / "bundle"), device, n_repeats=3)
         naive = _naive_seconds(folder, n_regions)
+        network.compile_posterior()
+        compiled = _training_seconds(network, engine, batch_size, dtype)
     return {
         "device": str(device),
         "precision": precision,
@@ -83,6 +85,7 @@ def _measure_here(
         "batch_size": batch_size,
         "engine_per_s": batch_size / mixing,
         "step_per_s": batch_size / step,
+        "compiled_step_per_s": batch_size / compiled,
         "roofline_per_s": batch_size / products,
         "naive_per_s": 1 / naive,
         "mixing_share": mixing / step,

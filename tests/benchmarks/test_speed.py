@@ -12,8 +12,8 @@ from deconv.precision import native_precisions
 
 FIELDS = {
     "device", "precision", "n_regions", "batch_size", "engine_per_s", "step_per_s",
-    "roofline_per_s", "naive_per_s", "mixing_share", "tracking_share", "peak_memory_mb",
-    "predict_1000_s", "load_s",
+    "compiled_step_per_s", "roofline_per_s", "naive_per_s", "mixing_share", "tracking_share",
+    "peak_memory_mb", "predict_1000_s", "load_s",
 }  # fmt: skip
 
 

@@ -1,6 +1,9 @@
 """A training run, tracked in a real MLflow store."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -162,3 +165,28 @@ def test_store_that_is_away_delays_metrics_and_loses_none(
     assert len(attempts) == 2
     points = client.get_metric_history(result.run_id, "val/mae")
     assert [p.step for p in points] == [1, 2, 3]
+
+
+TRAIN = """
+import sys
+from torch._dynamo.utils import counters
+from experiments.launch import train_and_report
+result = train_and_report(sys.argv[1], data=sys.argv[2])
+print(counters["stats"]["unique_graphs"], result.metrics["test/mae"])
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++")
+def test_run_with_a_compiled_posterior_ends_like_one_without(store, small_config, atlas_file):
+    found = {}
+    for flag in (False, True):
+        config = small_config(f"{flag}.yaml", training={"compile": flag})
+        # In processes of their own: the compiler cannot see through checks of array shapes.
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN, str(config), str(atlas_file)],
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        found[flag] = [float(word) for word in done.stdout.split()]
+    (n_plain, plain), (n_compiled, compiled) = found[False], found[True]
+    assert (n_plain, n_compiled) == (0, 1)
+    assert compiled == pytest.approx(plain, rel=0.01)
