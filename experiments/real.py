@@ -6,7 +6,8 @@ from typing import Any
 
 from deconv.atlas import Atlas
 from deconv.baselines import run_baselines
-from deconv.benchmarks.real import metdecode_rows, meth_atlas_scores, uxm_scores
+from deconv.benchmarks.metdecode import metdecode_rows
+from deconv.benchmarks.real import meth_atlas_scores, uxm_scores
 from deconv.bundle import read_bundle
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.predictor import Method, NetworkMethod

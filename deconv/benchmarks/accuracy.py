@@ -7,23 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 
 from deconv.atlas import Atlas
 from deconv.baselines import apply_threshold, baselines, best_threshold
 from deconv.benchmarks.bootstrap import bootstrap_intervals
+from deconv.benchmarks.oracle import ORACLE, solve_told
 from deconv.benchmarks.scenarios import BACKGROUND, Scenario
 from deconv.counts import RegionCounts
 from deconv.evaluate import inside, score, true_proportions
-from deconv.inference import BATCH_SIZE
 from deconv.metrics import PRESENT_FROM, limit_of_detection
-from deconv.posterior import refit_called
 from deconv.predictor import Deconvolution, Method, NetworkMethod
 
 THRESHOLDED = "+threshold"
-NETWORK, ORACLE = "network", "oracle"
+NETWORK = "network"
 _LOD_GOAL = 0.01
 Row = dict[str, Any]
 
@@ -40,7 +38,7 @@ def compare(
 
     Each baseline comes as it is, and with the threshold that has the fewest wrong calls on
     ``validation``, mixtures of the same scenario. `ORACLE` is told which tissues are in a
-    sample and solves for their proportions: no method that must find out can do much better.
+    sample.
     """
     methods: dict[str, Method] = {NETWORK: network, **_baselines(network.atlas, scenario)}
     for name, method in methods.items():
@@ -50,7 +48,11 @@ def compare(
             best = best_threshold(method.predict(validation), validation)
             shown = name + THRESHOLDED
             yield _row(scenario, shown, apply_threshold(result, best), samples, seed)
-    yield _row(scenario, ORACLE, _oracle(samples, network), samples, seed)
+    assert samples.proportions is not None
+    tissues = network.atlas.tissues
+    truth = samples.proportions.reindex(columns=list(tissues), fill_value=0.0).to_numpy()
+    oracle = solve_told(network.network.estimator, tissues, samples, truth > 0)
+    yield _row(scenario, ORACLE, oracle, samples, seed)
 
 
 def margin(rows: list[Row]) -> Row:
@@ -65,6 +67,7 @@ def margin(rows: list[Row]) -> Row:
         found[f"best_by_{metric}"] = best["method"]
         found[f"{metric}_ratio"] = _ratio(own[metric], best[metric])
     found["oracle_mae_ratio"] = _ratio(of_method[ORACLE]["mae"], found["best_mae"])
+    found["oracle_wrong_calls"] = of_method[ORACLE]["wrong_calls"]
     return found
 
 
@@ -134,25 +137,3 @@ def _limits(result: Deconvolution, true: Float[np.ndarray, "N T"]) -> Row:
         "lod95_median": float(np.median(list(limits.values()))),
         "n_lod95_at_1_percent": sum(limit <= _LOD_GOAL for limit in limits.values()),
     }
-
-
-def _oracle(samples: RegionCounts, network: NetworkMethod) -> Deconvolution:
-    """Solve for the proportions of the tissues that are truly there."""
-    atlas, estimator = network.atlas, network.network.estimator
-    assert samples.proportions is not None
-    truth = samples.proportions.reindex(columns=list(atlas.tissues), fill_value=0.0).to_numpy()
-    proportions = np.empty_like(truth)
-    with torch.inference_mode():
-        for first in range(0, len(samples), BATCH_SIZE):
-            rows = slice(first, first + BATCH_SIZE)
-            methylated, coverage = (
-                torch.from_numpy(array[rows].astype(np.float32))
-                for array in (samples.methylated, samples.coverage)
-            )
-            features, weight = estimator.features(methylated, coverage)
-            projected = features @ estimator.initial_rows().T
-            gram, moment = estimator.normal_equations(projected, weight)
-            solved = refit_called(gram, moment, torch.from_numpy(truth[rows] > 0))
-            proportions[rows] = solved.clamp(min=0).double().numpy()
-    proportions /= proportions.sum(axis=1, keepdims=True)
-    return Deconvolution(atlas.tissues, proportions, truth >= PRESENT_FROM)

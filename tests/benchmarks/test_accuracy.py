@@ -63,7 +63,7 @@ def test_every_method_is_measured_in_every_scenario_and_again_the_same(tmp_path)
         assert low <= row["mae"] <= high
         assert (row["method"] == NETWORK) == (set(row) >= CERTAIN)
     of = {(r["scenario"], r["method"]): r for r in results}
-    assert of["several", ORACLE]["wrong_calls"] == 0
+    assert of["several", ORACLE]["wrong_calls"] < of["several", "nnls"]["wrong_calls"]
     assert 0.5 < of["missing_tissue", NETWORK]["out_of_atlas_auroc"] <= 1
     assert len(of["titration", NETWORK]["lod95"]) == 21
     assert {m["scenario"] for m in content["margins"]} == {r["scenario"] for r in results}

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from deconv.baselines import baselines
-from deconv.benchmarks.real import (
-    MIXTURES,
-    ORIGINS,
-    TUMOURS,
-    metdecode_rows,
-    metdecode_scores,
-    meth_atlas_scores,
-    uxm_scores,
-)
+from deconv.benchmarks.metdecode import ORIGINS, TUMOURS, metdecode_rows, metdecode_scores
+from deconv.benchmarks.real import MIXTURES, meth_atlas_scores, uxm_scores
 from deconv.errors import InputError, MismatchError
 from deconv.predictor import Deconvolution
 
@@ -53,6 +46,9 @@ def test_dilution_scores_are_those_worked_out_by_hand():
         "origin_rate_Br": 0.0,
         "origin_rate_Cer": 1.0,
         "origin_rate_Colo": 1.0,
+        "read_as_Br": pytest.approx(1.0),
+        "read_as_Cer": pytest.approx(5 / 3),
+        "read_as_Colo": pytest.approx(0.6),
         "mean_call_0.1%": pytest.approx(0.01),
         "mean_call_1%": pytest.approx(0.01),
         "mean_call_3%": pytest.approx(0.05),
@@ -79,7 +75,7 @@ def test_folder_without_dilutions_is_refused(tmp_path):
 
 def test_dilutions_give_a_row_per_method(shared_data):
     rows = by_method(metdecode_rows(shared_data, methods))
-    assert set(rows) == {*NAMES, "uniform"}
+    assert set(rows) == {*NAMES, "uniform", "oracle"}
     levels = {k for k in rows["nnls"] if k.startswith("mean_call")}
     assert len(levels) == 12
     # Uniform: 6 of 13 types are tumours, in every sample.
@@ -91,6 +87,8 @@ def test_dilutions_give_a_row_per_method(shared_data):
         assert 0.05 < rows[name]["mae"] < 0.08
         assert rows[name]["auroc"] > 0.8
         assert rows[name]["origin_rate"] > 0.5
+    assert rows["oracle"]["origin_rate"] > 0.99
+    assert rows["oracle"]["mae"] < rows["nnls"]["mae"]
 
 
 def test_known_errors_of_least_squares_are_reproduced(shared_data):
