@@ -18,7 +18,7 @@ from deconv.counts import RegionCounts
 from deconv.metrics import PRESENT_FROM
 from deconv.model import Output, TwoStageNetwork, join_outputs
 from deconv.protocol import find_effects, on_atlas_scale
-from deconv.unexplained import SMALLEST_UNKNOWN, set_apart
+from deconv.unexplained import SMALLEST_UNKNOWN, UNKNOWN_MISLEADS, set_apart
 
 BATCH_SIZE = 256
 Counted = tuple[Tensor, Tensor]
@@ -151,9 +151,11 @@ def explained(
         methylated, coverage = methylated[has_unknown], coverage[has_unknown]
         apart = found.take(has_unknown)
         again = answer(network, apart.output, methylated, coverage, threshold.to(unknown.device))
+    share = apart.unknown[:, None]
+    doubt = apart.proportions * UNKNOWN_MISLEADS * share / (1 - share).clamp(min=0.01)
     again = again._replace(
         proportions=apart.proportions, call=apart.call,
-        mean=again.mean * (1 - apart.unknown[:, None]),
+        mean=again.mean * (1 - share), std_error=again.std_error.hypot(doubt),
         misfit=said.misfit[rows], depth=said.depth[rows],
     )  # fmt: skip
     unknown[rows] = apart.unknown

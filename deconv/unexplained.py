@@ -25,6 +25,10 @@ _ROUNDS = 4
 SMALLEST_UNKNOWN = 0.125
 """Share from which a misfit is taken to be a tissue's, not that of another batch or protocol."""
 
+UNKNOWN_MISLEADS = 0.25
+"""Standard error of a known tissue's fraction, relative to it, per odds of the unknown share: the
+unknown's relatives are given some of it, others too little. Measured with a brain tissue missing."""
+
 
 class Explained(NamedTuple):
     """What the known tissues explain of samples, and the share that they do not."""
