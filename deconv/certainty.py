@@ -13,7 +13,8 @@ from scipy.stats import norm
 from torch import Tensor
 
 from deconv.calibrate import NOMINAL, Calibration
-from deconv.model import Output, TwoStageNetwork, called, hard_proportions
+from deconv.model import TwoStageNetwork
+from deconv.output import Output, called, hard_proportions
 from deconv.posterior import presence_log_odds, smallest_estimate
 
 ASSESSABLE_BELOW = 0.1

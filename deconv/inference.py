@@ -16,7 +16,8 @@ from deconv.calibrate import Calibration, fit_by_depth, fit_presence
 from deconv.certainty import Answer, answer, error_ratio
 from deconv.counts import RegionCounts
 from deconv.metrics import PRESENT_FROM
-from deconv.model import Output, TwoStageNetwork, join_outputs
+from deconv.model import TwoStageNetwork
+from deconv.output import Output, join_outputs
 from deconv.protocol import find_effects, on_atlas_scale
 from deconv.unexplained import SMALLEST_UNKNOWN, UNKNOWN_MISLEADS, set_apart
 

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from deconv.configuration import Section
 from deconv.mixtures import Batch
-from deconv.model import Output, soft_proportions
+from deconv.output import Output, soft_proportions
 from deconv.precision import products_in
 
 

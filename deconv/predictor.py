@@ -24,7 +24,8 @@ from deconv.counts import RegionCounts
 from deconv.errors import InputError
 from deconv.inference import answers, calls_from, explained, run_network
 from deconv.metrics import PRESENT_FROM
-from deconv.model import Output, TwoStageNetwork, called, hard_proportions
+from deconv.model import TwoStageNetwork
+from deconv.output import Output, called, hard_proportions
 
 CERTAINTY_COLUMNS = (
     "presence_probability", "interval_low", "interval_high", "limit_of_detection", "out_of_atlas",

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deconv.model import Output, TwoStageNetwork, called
+from deconv.model import TwoStageNetwork
+from deconv.output import Output, called
 from deconv.posterior import refit_called
 
 _SET_ASIDE = 3.0
@@ -26,8 +27,8 @@ SMALLEST_UNKNOWN = 0.125
 """Share from which a misfit is taken to be a tissue's, not that of another batch or protocol."""
 
 UNKNOWN_MISLEADS = 0.25
-"""Standard error of a known tissue's fraction, relative to it, per odds of the unknown share: the
-unknown's relatives are given some of it, others too little. Measured with a brain tissue missing."""
+"""Standard error of a known tissue's fraction, relative to it, per odds of the unknown share:
+the unknown's relatives are given some of it, others too little."""
 
 
 class Explained(NamedTuple):

@@ -10,7 +10,8 @@ from deconv.atlas import Atlas
 from deconv.counts import RegionCounts
 from deconv.evaluate import score
 from deconv.inference import run_network
-from deconv.model import Output, TwoStageNetwork, called, hard_proportions
+from deconv.model import TwoStageNetwork
+from deconv.output import Output, called, hard_proportions
 from deconv.predictor import Deconvolution
 
 

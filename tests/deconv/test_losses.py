@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deconv.losses import LossConfig, loss_terms, running_metrics
-from deconv.model import Output, soft_proportions
+from deconv.output import Output, soft_proportions
 
 LOGITS = torch.tensor([[20.0, 20.0, -20.0]])
 SCORES = torch.tensor([[0.6, 0.4, 0.9]]).log()

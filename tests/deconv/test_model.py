@@ -11,7 +11,8 @@ from deconv.errors import ConfigError
 from deconv.estimator import AtlasEstimator
 from deconv.evaluate import draw_mixtures, score
 from deconv.losses import LossConfig, loss_terms
-from deconv.model import ModelConfig, TwoStageNetwork, called, hard_proportions, soft_proportions
+from deconv.model import ModelConfig, TwoStageNetwork
+from deconv.output import called, hard_proportions, soft_proportions
 from deconv.posterior import spike_and_slab
 from deconv.precision import products_in
 from deconv.predictor import NetworkMethod
