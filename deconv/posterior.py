@@ -8,10 +8,9 @@ Hernandez-Lobato et al. 2015, https://doi.org/10.1007/s10994-014-5475-7) replace
 tissue's prior by a Gaussian of matched moments, in turn given all others, so that related
 tissues compete for the DNA that either could explain. Every step is a closed form.
 
-Shape letters: B = samples, T = tissues, P = pieces of the prior.
+Shape letters: B = samples, T = tissues.
 """
 
-import math
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -19,18 +18,14 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.special import log_ndtr
 
-_PRESENT = 0.2
-"""Prior probability that a tissue is there at all: 3-5 of 22."""
-_SLAB = ((1.0, 0.4), (0.2, 0.3), (0.05, 0.3))
-"""Upper ends and weights of the uniform pieces whose mixture is the slab. Their density has
-no step near 1 %, where presence is decided."""
+from deconv.metrics import PRESENT_FROM
+from deconv.prior import Slab, match_moments, slab_cut_at
+
 _SWEEPS = 8
 _DAMPING = 0.6
 _START = 25.0  # precision of a tissue's first Gaussian, sd .2
 _LIMIT = 20.0  # of log odds; as probabilities, 2e-9 from 0 or 1
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Posterior(NamedTuple):
@@ -51,9 +46,18 @@ class Posterior(NamedTuple):
 
 
 def spike_and_slab(
-    gram: Float[Tensor, "B T T"], moment: Float[Tensor, "B T"], *, present_from: float = 0.01
+    gram: Float[Tensor, "B T T"],
+    moment: Float[Tensor, "B T"],
+    *,
+    present_from: float = PRESENT_FROM,
 ) -> Posterior:
     """Approximate the posterior of each tissue's fraction."""
+    return _propagate(gram, moment, slab_cut_at(present_from, gram.device))
+
+
+def _propagate(
+    gram: Float[Tensor, "B T T"], moment: Float[Tensor, "B T"], slab: Slab
+) -> Posterior:
     site = torch.full_like(moment, _START)
     shift = site / moment.shape[1]
     for sweep in range(_SWEEPS):
@@ -65,7 +69,7 @@ def spike_and_slab(
         precision = (1 / variance - site).clamp(min=1e-2)
         estimate = (mean / variance - shift) / precision
         std_error = precision.rsqrt()
-        log_odds, matched_mean, matched_variance = _match(estimate, std_error, present_from)
+        log_odds, matched_mean, matched_variance = match_moments(estimate, std_error, slab)
         new_site = (1 / matched_variance - precision).clamp(1e-3, 1e9)
         new_shift = matched_mean * (new_site + precision) - estimate * precision
         step = 1.0 if sweep == 0 else _DAMPING
@@ -81,17 +85,25 @@ def compiled(device_type: str) -> Callable[[Tensor, Tensor], Posterior]:
     there they become a few kernels, launched at once as a CUDA graph.
     """
     mode = "reduce-overhead" if device_type == "cuda" else None
-    function: Callable[[Tensor, Tensor], Posterior] = torch.compile(
-        spike_and_slab, dynamic=False, mode=mode
-    )
-    return function
+    propagate = torch.compile(_propagate, dynamic=False, mode=mode)
+
+    def solve(gram: Tensor, moment: Tensor) -> Posterior:
+        # What is the same in all calls is made outside, not copied to a GPU in each.
+        return propagate(gram, moment, slab_cut_at(PRESENT_FROM, gram.device))
+
+    return solve
 
 
 def presence_log_odds(
-    estimate: Float[Tensor, "B T"], std_error: Float[Tensor, "B T"], *, present_from: float = 0.01
+    estimate: Float[Tensor, "B T"],
+    std_error: Float[Tensor, "B T"],
+    *,
+    present_from: float = PRESENT_FROM,
 ) -> Float[Tensor, "B T"]:
     """Return the log odds of presence that `spike_and_slab` gives such an estimate."""
-    return _limited(_match(estimate, std_error, present_from)[0])
+    return _limited(
+        match_moments(estimate, std_error, slab_cut_at(present_from, estimate.device))[0]
+    )
 
 
 def smallest_estimate(
@@ -139,68 +151,3 @@ def refit_called(
 
 def _limited(log_odds: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     return _LIMIT * torch.tanh(log_odds / _LIMIT)
-
-
-def _match(
-    mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"], present_from: float
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Return log odds of presence, and mean and variance, of Gaussian times prior."""
-    low, high, log_density, n_absent = _slab(present_from, mean.device)
-    log_mass, middle, spread = _interval(mean, error, low, high)
-    log_weight = torch.cat([_spike(mean, error)[None], log_mass + log_density])
-    share = log_weight.softmax(dim=0)
-    of_slab = share[1:]
-    total = (of_slab * middle).sum(dim=0)
-    within = (of_slab * spread).sum(dim=0)
-    between = (of_slab * (middle - total).square()).sum(dim=0) + share[0] * total.square()
-    absent, present = log_weight[: 1 + n_absent], log_weight[1 + n_absent :]
-    log_odds = present.logsumexp(dim=0) - absent.logsumexp(dim=0)
-    return log_odds, total, (within + between).clamp(min=1e-10)
-
-
-@cache
-def _slab(
-    present_from: float, device: torch.device
-) -> tuple[Float[Tensor, "P 1 1"], Float[Tensor, "P 1 1"], Float[Tensor, "P 1 1"], int]:
-    """Return ends and log density of the intervals in which the slab is constant.
-
-    It is cut at the presence threshold too; the number is of those below it.
-    """
-    edges = sorted({0.0, present_from, *(high for high, _ in _SLAB)})
-    density = [
-        _PRESENT * sum(weight / end for end, weight in _SLAB if end >= high) for high in edges[1:]
-    ]
-    low, high, log_density = (
-        torch.tensor(values, device=device)[:, None, None]
-        for values in (edges[:-1], edges[1:], [math.log(d) for d in density])
-    )
-    return low, high, log_density, edges.index(present_from)
-
-
-def _spike(mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """Return the log density of a Gaussian at 0, weighted as the spike is."""
-    at_zero = -(mean / error).square() / 2 - error.log() - _HALF_LOG_2PI
-    return at_zero + math.log(1 - _PRESENT)
-
-
-def _interval(
-    mean: Float[Tensor, "B T"],
-    error: Float[Tensor, "B T"],
-    low: Float[Tensor, "P 1 1"],
-    high: Float[Tensor, "P 1 1"],
-) -> tuple[Float[Tensor, "P B T"], Float[Tensor, "P B T"], Float[Tensor, "P B T"]]:
-    """Return log mass, mean and variance of a Gaussian truncated to each interval."""
-    below, above = (low - mean) / error, (high - mean) / error
-    # In the upper tail, where both distribution functions are 1, use the mirror image.
-    mirrored = below > 0
-    left = torch.where(mirrored, -above, below)
-    right = torch.where(mirrored, -below, above)
-    log_right, log_left = log_ndtr(right), log_ndtr(left)
-    log_mass = log_right + torch.log(-torch.expm1((log_left - log_right).clamp(max=-1e-7)))
-    at_low = torch.exp(-below.square() / 2 - _HALF_LOG_2PI - log_mass)
-    at_high = torch.exp(-above.square() / 2 - _HALF_LOG_2PI - log_mass)
-    middle = (mean + error * (at_low - at_high)).clamp(low, high)
-    shrunk = 1 + below * at_low - above * at_high - (at_low - at_high).square()
-    # Far in a tail the variance is a difference of large numbers; it is below these bounds.
-    bound = torch.minimum(error.square(), (high - low).square() / 12)
-    return log_mass, middle, torch.minimum((error.square() * shrunk).clamp(min=0), bound)

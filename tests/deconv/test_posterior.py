@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from deconv.posterior import (
-    _PRESENT,
-    _SLAB,
     presence_log_odds,
     refit,
     refit_called,
     smallest_estimate,
     spike_and_slab,
 )
+from deconv.prior import _PIECES, _PRESENT
 
 
 def equations(information, truth, sum_weight=1e6):
@@ -27,7 +26,7 @@ def equations(information, truth, sum_weight=1e6):
 
 
 def slab_density(fraction):
-    return _PRESENT * sum(w / high * (fraction <= high) for high, w in _SLAB)
+    return _PRESENT * sum(w / high * (fraction <= high) for high, w in _PIECES)
 
 
 def brute_force(gram, moment, grid):
