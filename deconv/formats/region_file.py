@@ -142,8 +142,15 @@ def _read(path: Path) -> pd.DataFrame:
     if table.empty:
         raise InputError("the table has no rows", where=path)
     if has_header:
-        plain = [str(c).removeprefix("#").lower() for c in table.columns]
-        return table.set_axis([_HEADERS.get(name, name) for name in plain], axis=1)
+        plain = [str(c).removeprefix("#").strip().lower() for c in table.columns]
+        named = table.set_axis([_HEADERS.get(name, name) for name in plain], axis=1)
+        twice = named.columns[named.columns.duplicated()]
+        if len(twice):
+            raise InputError(
+                "a column occurs twice, but for letter case and spaces",
+                where=f"{path}, line {n_comments + 1}", got=twice[0],
+            )  # fmt: skip
+        return named
     names = ["chrom", "start", "end"]
     if len(fields) > 4 and _can_be_indices(table):
         names += ["start_cpg", "end_cpg"]

@@ -28,6 +28,9 @@ def read(tmp_path, text, name="r.bed", build="hg19", **options):
     [
         BED,
         BED.replace("\n", "\r\n"),
+        "\ufeff" + BED,
+        "\ufeff# of a spreadsheet\n" + BED,
+        "\ufeff#Chr \t start\tEND\n" + BED,
         BED.rstrip(),
         "chrom\tstart\tend\n" + BED,
         "#chr\tstart\tend\n" + BED,
@@ -106,6 +109,7 @@ def test_build_is_inferred_only_if_one_fits(tmp_path):
         ("chr\tstart\tend\tstartCpG\nchr1\t1\t9\t1\n", "CpG indices of one end only"),
         ("chr\tstart\tend\tstartCpG\tendCpG\nchr1\t1\t9\tNA\tNA\n", "line 2, column start_cpg"),
         ("chr\tstart\tend\tstartCpG\tendCpG\nchr1\t1\t9\t5\t5\n", "have no CpGs"),
+        ("chr\tstart\tend\tstart \nchr1\t1\t9\t1\n", "line 1: a column occurs twice.* start"),
         ("chr\tstart\tend\tdirection\nchr1\t1\t9\tX\n", "unknown direction; got X"),
     ],
 )

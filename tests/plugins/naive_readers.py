@@ -388,8 +388,10 @@ def naive_regions(content):
     plain = [name.strip().lower() for name in first]
     if plain[1:3] == ["start", "end"]:
         header, rows = _table(b"\n".join(lines), "\t")
-        header[0] = header[0].removeprefix("#")
-        place = {name.lower(): i for i, name in enumerate(header)}
+        header = [name.removeprefix("#").strip().lower() for name in header]
+        place = {name: i for i, name in enumerate(header)}
+        if len(place) < len(header) or {"chr", "chrom"} <= set(place):
+            raise ValueError("columns alike")
     else:
         _, rows = _table(
             b"\n".join([b"\t".join(b"%d" % i for i in range(len(first))), *lines]), "\t"
