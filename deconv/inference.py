@@ -23,7 +23,8 @@ from deconv.unexplained import SMALLEST_UNKNOWN, UNKNOWN_MISLEADS, set_apart
 
 BATCH_SIZE = 256
 Counted = tuple[Tensor, Tensor]
-"""Methylated observations on the atlas' scale, see `deconv.protocol`, and coverage of a batch."""
+"""Methylated observations, of answers those on the atlas' scale (`deconv.protocol`), and
+coverage of a batch."""
 Parts = TypeVar("Parts", Output, Answer)
 
 
