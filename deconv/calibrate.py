@@ -18,6 +18,9 @@ from deconv.errors import CheckpointError
 
 NOMINAL = 0.95
 """Share of true fractions that intervals are to contain."""
+_FEW_DONORS = 1.08
+"""Intervals are that much wider than validation mixtures need: those are of few donors, whose
+errors are alike, and the width that suits them does not suit others as well."""
 _LARGEST_SHARE = 0.99  # of complete validation mixtures that fit better than what is flagged
 _PER_DEPTH = 100  # validation mixtures behind the figures of a depth
 _GRID = np.linspace(-3, 3, 61)  # thresholds tried, as logits
@@ -153,7 +156,7 @@ def fit_by_depth(
     for group in groups:
         errors = ratio[group]
         found["depth"].append(float(np.exp(np.log(depth[group].clip(min=1e-3)).mean())))
-        found["width"].append(float(np.nanquantile(errors, NOMINAL)))
+        found["width"].append(_FEW_DONORS * float(np.nanquantile(errors, NOMINAL)))
         found["misfit"].append(float(np.median(misfit[group])))
         found["misfit_limit"].append(float(np.quantile(misfit[group], _LARGEST_SHARE)))
     return found
