@@ -18,7 +18,7 @@ from deconv.errors import CheckpointError
 
 NOMINAL = 0.95
 """Share of true fractions that intervals are to contain."""
-_FEW_DONORS = 1.08
+_FEW_DONORS = 1.04
 """Intervals are that much wider than validation mixtures need: those are of few donors, whose
 errors are alike, and the width that suits them does not suit others as well."""
 _LARGEST_SHARE = 0.99  # of complete validation mixtures that fit better than what is flagged
@@ -153,8 +153,9 @@ def fit_by_depth(
     # Samples of one depth are one group: interpolation needs depths that differ.
     if depth.max() < 1.05 * depth.min():
         groups = [order]
-    for group in groups:
-        errors = ratio[group]
+    for number, group in enumerate(groups):
+        # Tails need more samples than middles: those of neighbouring depths, too.
+        errors = ratio[np.concatenate(groups[max(number - 1, 0) : number + 2])]
         found["depth"].append(float(np.exp(np.log(depth[group].clip(min=1e-3)).mean())))
         found["width"].append(_FEW_DONORS * float(np.nanquantile(errors, NOMINAL)))
         found["misfit"].append(float(np.median(misfit[group])))

@@ -81,8 +81,8 @@ def test_width_follows_the_errors_at_each_depth():
     ratio[rng.random(ratio.shape) < 0.5] = np.nan
     found = Calibration(1.0, 0.0, [0.5], **fit_by_depth(depth, ratio, np.ones(4000)))
     shallow, deep = found.at("width", np.array([2.0, 50.0]))
-    assert shallow == pytest.approx(1.08 * 1.96, abs=0.2)
-    assert deep == pytest.approx(1.08 * 3.92, abs=0.4)
+    assert shallow == pytest.approx(1.04 * 1.96, abs=0.2)
+    assert deep == pytest.approx(1.04 * 3.92, abs=0.4)
 
 
 def test_intervals_contain_the_truth_and_the_proportion(result, mixtures):
