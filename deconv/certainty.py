@@ -98,14 +98,9 @@ def answer(
         call,
         torch.where(call, output.mean, output.estimate.clamp(0, 1)),
         torch.where(call, output.deviation, output.std_error),
-        misfit(network.estimator.residuals(methylated, coverage, proportions), coverage),
+        network.estimator.misfit(methylated, coverage, proportions),
         coverage.mean(dim=1),
     )
-
-
-def misfit(residuals: Float[Tensor, "B R"], coverage: Float[Tensor, "B R"]) -> Float[Tensor, " B"]:
-    """Return the mean squared residual of the regions observed."""
-    return residuals.square().sum(dim=1) / (coverage > 0).sum(dim=1).clamp(min=1)
 
 
 def interval(

@@ -132,9 +132,7 @@ class AtlasEstimator(nn.Module):
         a fixed precision is good enough for it.
         """
         features, weight = torch.empty_like(coverage), torch.empty_like(coverage)
-        n_rows = _CACHED_ROWS if coverage.device.type == "cpu" else len(coverage)
-        for first in range(0, len(coverage), max(n_rows, 1)):
-            rows = slice(first, first + n_rows)
+        for rows in _cached_rows(coverage):
             self._features(methylated[rows], coverage[rows], features[rows], weight[rows])
         return features, weight
 
@@ -184,6 +182,19 @@ class AtlasEstimator(nn.Module):
         variance += self.read_effect * _bernoulli_variance(mean)
         return (methylated - coverage * mean) / (variance * coverage.clamp(min=1)).sqrt()
 
+    def misfit(
+        self,
+        methylated: Float[Tensor, "B R"],
+        coverage: Float[Tensor, "B R"],
+        proportions: Float[Tensor, "B T"],
+    ) -> Float[Tensor, " B"]:
+        """Return the mean squared residual of the regions observed."""
+        squares = [
+            self.residuals(methylated[rows], coverage[rows], proportions[rows]).square().sum(dim=1)
+            for rows in _cached_rows(coverage)
+        ]
+        return torch.cat(squares) / (coverage > 0).sum(dim=1).clamp(min=1)
+
     def normal_equations(
         self, projected: Float[Tensor, "B T"], weight: Float[Tensor, "B R"]
     ) -> tuple[Float[Tensor, "B T T"], Float[Tensor, "B T"]]:
@@ -214,6 +225,11 @@ class AtlasEstimator(nn.Module):
         """Return normal equations that can be inverted even if two tissues are alike."""
         gram = self.normal_equations(weight.new_zeros(len(weight), len(self.mean)), weight)[0]
         return gram + _RIDGE * torch.eye(len(self.mean))
+
+
+def _cached_rows(array: Float[Tensor, "B R"]) -> list[slice]:
+    n_rows = _CACHED_ROWS if array.device.type == "cpu" else max(len(array), 1)
+    return [slice(first, first + n_rows) for first in range(0, len(array), n_rows)]
 
 
 def _bernoulli_variance(mean: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from deconv.output import Output, join_outputs
 from deconv.protocol import find_effects, on_atlas_scale
 from deconv.unexplained import SMALLEST_UNKNOWN, UNKNOWN_MISLEADS, set_apart
 
-BATCH_SIZE = 256
+BATCH_SIZE = 128
+"""Samples at a time. Arrays of 50,000 regions are below 32 MB then, and memory is reused."""
 Counted = tuple[Tensor, Tensor]
 """Methylated observations, of answers those on the atlas' scale (`deconv.protocol`), and
 coverage of a batch."""

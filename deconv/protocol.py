@@ -66,11 +66,12 @@ def find_effects(
     gram, moment = estimator.normal_equations(features @ estimator.initial_rows().T, weight)
     beta = _proportions(gram, moment) @ estimator.mean
     features.mul_(estimator.scale)  # precision x centred beta value
-    seen = _both(features.sum(dim=1), (features * beta).sum(dim=1))
+    seen = _both(features.sum(dim=1), _dot(features, beta))
     weighted = weight * beta
     with_tissues = _both(weight @ estimator.centred.T, weighted @ estimator.centred.T)
-    with_lost = _both(weighted.sum(dim=1), (weighted * beta).sum(dim=1))  # of beta x weight
-    with_gained = _both(weight.sum(dim=1), weighted.sum(dim=1)) - with_lost
+    of_beta = _dot(weight, beta)
+    with_lost = _both(of_beta, _dot(weighted, beta))  # of beta x weight
+    with_gained = _both(weight.sum(dim=1), of_beta) - with_lost
     own = torch.stack([with_gained, with_lost], dim=2)
     # Solved for the effects: what the tissues explain of them is taken out.
     explained = torch.linalg.solve_ex(gram, with_tissues.transpose(1, 2)).result
@@ -86,6 +87,11 @@ def _proportions(
     """Return a first answer: least squares of the tissues that are more likely there."""
     solved = refit_called(gram, moment, spike_and_slab(gram, moment).found()).clamp(min=1e-6)
     return solved / solved.sum(dim=1, keepdim=True)
+
+
+def _dot(one: Float[Tensor, "B R"], other: Float[Tensor, "B R"]) -> Float[Tensor, " B"]:
+    """Return each sample's sum of products, without a pass over memory for the products."""
+    return torch.bmm(one[:, None], other[:, :, None])[:, 0, 0]
 
 
 def _both(whole: Tensor, of_beta: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from deconv.atlas import build_atlas
 from deconv.benchmarks.naive import draw_mixture, write_patterns
 from deconv.bundle import Bundle, read_bundle, write_bundle
 from deconv.evaluate import draw_mixtures
+from deconv.inference import calibrate
 from deconv.losses import LossConfig, training_values
 from deconv.memory import keep_freed_memory, peak_megabytes
 from deconv.mixtures import MixingEngine, MixtureConfig
@@ -71,7 +72,8 @@ def _measure_here(
             torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else peak_megabytes()
         )
         samples = draw_mixtures(engine, N_PREDICTED)
-        method = NetworkMethod(network, atlas, device=device)
+        calibration = calibrate(network, draw_mixtures(engine, 200), device=device)
+        method = NetworkMethod(network, atlas, calibration=calibration, device=device)
         predicting = _seconds(lambda i: method.predict(samples), device, n_repeats=3)
         write_bundle(folder / "bundle", Bundle(network, atlas))
         loading = _seconds(lambda i: read_bundle(folder / "bundle"), device, n_repeats=3)
