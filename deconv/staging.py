@@ -38,9 +38,7 @@ def _create(parent: Path) -> tuple[Path, IO[str]]:
         except FileNotFoundError:  # another process took it for one that was left
             continue
         _take(lock, wait=True)
-        if (folder / _LOCK).exists() and os.path.samestat(
-            (folder / _LOCK).stat(), os.fstat(lock.fileno())
-        ):
+        if _is_of(folder, lock):
             return folder, lock
         lock.close()
 
@@ -54,6 +52,14 @@ def _take(lock: IO[str], *, wait: bool = False) -> bool:
     return True
 
 
+def _is_of(folder: Path, lock: IO[str]) -> bool:
+    """Whether a lock is still the folder's: another process may have removed and remade it."""
+    try:
+        return os.path.samestat((folder / _LOCK).stat(), os.fstat(lock.fileno()))
+    except FileNotFoundError:
+        return False
+
+
 def _remove_left(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         try:
@@ -61,5 +67,5 @@ def _remove_left(parent: Path) -> None:
         except OSError:  # gone by now, or somebody else's
             continue
         with lock:
-            if _take(lock):
+            if _take(lock) and _is_of(folder, lock):
                 shutil.rmtree(folder, ignore_errors=True)
