@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deconv.metrics import PRESENT_FROM
-from deconv.prior import Slab, match_moments, slab_cut_at
+from deconv.prior import Slab, match_moments, slab_on
 
 _SWEEPS = 8
 _DAMPING = 0.6
@@ -45,14 +44,9 @@ class Posterior(NamedTuple):
         return (self.log_odds > 0) | (self.log_odds == self.log_odds.amax(dim=1, keepdim=True))
 
 
-def spike_and_slab(
-    gram: Float[Tensor, "B T T"],
-    moment: Float[Tensor, "B T"],
-    *,
-    present_from: float = PRESENT_FROM,
-) -> Posterior:
+def spike_and_slab(gram: Float[Tensor, "B T T"], moment: Float[Tensor, "B T"]) -> Posterior:
     """Approximate the posterior of each tissue's fraction."""
-    return _propagate(gram, moment, slab_cut_at(present_from, gram.device))
+    return _propagate(gram, moment, slab_on(gram.device))
 
 
 def _propagate(
@@ -89,21 +83,16 @@ def compiled(device_type: str) -> Callable[[Tensor, Tensor], Posterior]:
 
     def solve(gram: Tensor, moment: Tensor) -> Posterior:
         # What is the same in all calls is made outside, not copied to a GPU in each.
-        return propagate(gram, moment, slab_cut_at(PRESENT_FROM, gram.device))
+        return propagate(gram, moment, slab_on(gram.device))
 
     return solve
 
 
 def presence_log_odds(
-    estimate: Float[Tensor, "B T"],
-    std_error: Float[Tensor, "B T"],
-    *,
-    present_from: float = PRESENT_FROM,
+    estimate: Float[Tensor, "B T"], std_error: Float[Tensor, "B T"]
 ) -> Float[Tensor, "B T"]:
     """Return the log odds of presence that `spike_and_slab` gives such an estimate."""
-    return _limited(
-        match_moments(estimate, std_error, slab_cut_at(present_from, estimate.device))[0]
-    )
+    return _limited(match_moments(estimate, std_error, slab_on(estimate.device))[0])
 
 
 def smallest_estimate(

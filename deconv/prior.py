@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.special import log_ndtr
 
+from deconv.metrics import PRESENT_FROM
+
 _PRESENT = 0.2
 """Prior probability that a tissue is there at all: 3-5 of 22."""
 _PIECES = ((1.0, 0.4), (0.2, 0.3), (0.05, 0.3))
@@ -30,9 +32,9 @@ class Slab(NamedTuple):
 
 
 @cache
-def slab_cut_at(present_from: float, device: torch.device) -> Slab:
-    """Return the slab with an edge at the presence threshold."""
-    edges = sorted({0.0, present_from, *(high for high, _ in _PIECES)})
+def slab_on(device: torch.device) -> Slab:
+    """Return the slab, cut at the presence threshold too."""
+    edges = sorted({0.0, PRESENT_FROM, *(high for high, _ in _PIECES)})
     density = [
         _PRESENT * sum(weight / end for end, weight in _PIECES if end >= high)
         for high in edges[1:]
@@ -41,7 +43,7 @@ def slab_cut_at(present_from: float, device: torch.device) -> Slab:
         torch.tensor(values, device=device)[:, None, None]
         for values in (edges[:-1], edges[1:], [math.log(d) for d in density])
     )
-    return Slab(low, high, log_density, edges.index(present_from))
+    return Slab(low, high, log_density, edges.index(PRESENT_FROM))
 
 
 def match_moments(

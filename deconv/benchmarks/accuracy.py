@@ -48,10 +48,8 @@ def compare(
             best = best_threshold(method.predict(validation), validation)
             shown = name + THRESHOLDED
             yield _row(scenario, shown, apply_threshold(result, best), samples, seed)
-    assert samples.proportions is not None
-    tissues = network.atlas.tissues
-    truth = samples.proportions.reindex(columns=list(tissues), fill_value=0.0).to_numpy()
-    oracle = solve_told(network.network.estimator, tissues, samples, truth > 0)
+    present = true_proportions(result, samples) > 0
+    oracle = solve_told(network.network.estimator, network.atlas, samples, present)
     yield _row(scenario, ORACLE, oracle, samples, seed)
 
 

@@ -53,7 +53,7 @@ def metdecode_rows(data: Path, make_methods: MakeMethods, *, summed: bool = Fals
     }
     estimator = AtlasEstimator(atlas, read_effect=1.0)
     answers[ORACLE] = [
-        solve_told(estimator, atlas.tissues, counts, _told(atlas, origin))
+        solve_told(estimator, atlas, counts, _told(atlas, origin))
         for counts, (origin, _) in zip(files, labels, strict=True)
     ]
     origin = [name for names, _ in labels for name in names]

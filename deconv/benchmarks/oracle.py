@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from deconv.atlas import Atlas
 from deconv.counts import RegionCounts
 from deconv.estimator import AtlasEstimator
 from deconv.inference import BATCH_SIZE
@@ -19,7 +20,7 @@ ORACLE = "oracle"
 
 def solve_told(
     estimator: AtlasEstimator,
-    tissues: tuple[str, ...],
+    atlas: Atlas,
     samples: RegionCounts,
     told: Bool[np.ndarray, "N T"],
 ) -> Deconvolution:
@@ -28,6 +29,7 @@ def solve_told(
     A method that must find out which they are can hardly do better; where fractions are near
     `PRESENT_FROM`, even the calls of this one are wrong at times.
     """
+    samples = samples.at_regions(atlas.regions)
     proportions = np.empty(told.shape)
     with torch.inference_mode():
         for first in range(0, len(samples), BATCH_SIZE):
@@ -42,4 +44,4 @@ def solve_told(
             solved = refit_called(gram, moment, torch.from_numpy(told[rows]))
             proportions[rows] = solved.clamp(min=0).double().numpy()
     proportions /= proportions.sum(axis=1, keepdims=True)
-    return Deconvolution(tissues, proportions, proportions >= PRESENT_FROM)
+    return Deconvolution(atlas.tissues, proportions, proportions >= PRESENT_FROM)

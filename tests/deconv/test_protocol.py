@@ -78,6 +78,13 @@ def method(atlas, split):
     return NetworkMethod(network, atlas, calibration=calibrate(network, known))
 
 
+@pytest.fixture(scope="module")
+def plain(method):
+    """The same, which takes the contrast of samples as it is."""
+    calibration = replace(method.calibration, loss=None)
+    return NetworkMethod(method.network, method.atlas, calibration=calibration)
+
+
 def test_network_finds_the_same_tissues_by_another_protocol(method, mixtures):
     other = misconverted(mixtures, 0.01, 0.03, seed=0)
     own = score(method.predict(mixtures), mixtures)
@@ -127,21 +134,16 @@ def test_lost_contrast_is_found(estimator, mixtures, share):
     assert float((found.size - own.size).mean()) == pytest.approx(share, abs=error)
 
 
-def test_fewer_tissues_are_called_that_another_laboratory_only_seems_to_have(method, atlas, split):
+def test_fewer_tissues_are_called_that_another_laboratory_only_seems_to_have(
+    method, plain, atlas, split
+):
     donors = shifted_batch(split.test, 0.7, seed=1)
     samples = draw_mixtures(MixingEngine(donors, atlas, CONFIG, seed=3, in_atlas=False), 60)
-    calibration = method.calibration
-    plain = NetworkMethod(
-        method.network, atlas, calibration=replace(calibration, loss=None)
-    )  # fmt: skip
     ours, theirs = (score(m.predict(samples), samples) for m in (method, plain))
     assert ours["spurious_rate"] < 0.7 * theirs["spurious_rate"]
     assert ours["presence_recall"] > theirs["presence_recall"] - 0.02
 
 
-def test_sample_with_its_contrast_keeps_its_answer(method, mixtures):
-    plain = NetworkMethod(
-        method.network, method.atlas, calibration=replace(method.calibration, loss=None)
-    )
+def test_sample_with_its_contrast_keeps_its_answer(method, plain, mixtures):
     same = method.predict(mixtures).presence == plain.predict(mixtures).presence
     assert same.all(axis=1).mean() > 0.9
