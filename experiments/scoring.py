@@ -7,6 +7,7 @@ fraction or NaN is refused and not rounded.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,31 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 from deconv.bundle import Bundle
 from deconv.counts import MAX_COUNT, RegionCounts
 from deconv.errors import InputError, MismatchError
-from deconv.predictor import CERTAINTY_COLUMNS, NetworkMethod
+from deconv.predictor import CERTAINTY_COLUMNS, Deconvolution, NetworkMethod
 from deconv.quality import enough_observed, informative_regions, n_observed
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 from deconv.reported import reported_table
 
 ARRAYS = ("methylated", "coverage")
 _NOT_STATED = {"build": UNKNOWN_BUILD, "feature": "cpg"}
+PARAMS = tuple(_NOT_STATED)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Samples of a request and what the model says of them; ``table`` as `Scorer.score`."""
+
+    counts: RegionCounts
+    result: Deconvolution
+    table: pd.DataFrame
 
 
 class Scorer:
     """The model of a bundle, ready for requests."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._method = NetworkMethod(bundle.network, bundle.atlas, calibration=bundle.calibration)
-        self._informative = informative_regions(bundle.atlas)
+        self.method = NetworkMethod(bundle.network, bundle.atlas, calibration=bundle.calibration)
+        self.informative = informative_regions(bundle.atlas)
         self.regions = bundle.atlas.regions
 
     def score(
@@ -58,6 +69,12 @@ class Scorer:
             If an array is missing, of another shape, or not of counts, as `RegionCounts` says;
             or a sample has no coverage.
         """
+        return self.analyse(inputs, params).table
+
+    def analyse(
+        self, inputs: Mapping[str, Any], params: Mapping[str, Any] | None = None
+    ) -> Scored:
+        """Do what `score` does, and return what it is made of, too."""
         stated = _NOT_STATED | dict(params or {})
         for name, what in (
             ("build", "the genome build differs"),
@@ -71,9 +88,10 @@ class Scorer:
         methylated, coverage = (_counts_of(inputs, name, self.regions) for name in ARRAYS)
         samples = pd.DataFrame(index=pd.RangeIndex(len(methylated), name="sample"))
         counts = RegionCounts(methylated, coverage, self.regions, samples)
-        observed = n_observed(counts.coverage, self._informative)
-        assessable = enough_observed(observed, self._informative.sum(axis=1))
-        return reported_table(self._method.predict(counts), samples.index, assessable)
+        observed = n_observed(counts.coverage, self.informative)
+        assessable = enough_observed(observed, self.informative.sum(axis=1))
+        result = self.method.predict(counts)
+        return Scored(counts, result, reported_table(result, samples.index, assessable))
 
 
 def request_of(counts: RegionCounts) -> dict[str, Any]:

@@ -17,11 +17,12 @@ model_option = click.option(
     "--model", default=f"models:/{MODEL_NAME}@{PRODUCTION}", show_default=True,
     help="A model URI of MLflow, a bundle's folder, a checkpoint, or an atlas' file.",
 )  # fmt: skip
+record_folder = click.option(
+    "--records", type=click.Path(path_type=Path), envvar=RECORDS, show_envvar=True,
+    help="Folder to record the predictions in; without, nothing is recorded.",
+)  # fmt: skip
 _RECORDING = (
-    click.option(
-        "--records", type=click.Path(path_type=Path), envvar=RECORDS, show_envvar=True,
-        help="Folder to record the predictions in; without, nothing is recorded.",
-    ),
+    record_folder,
     click.option(
         "--record-names/--no-record-names", default=True, envvar="DECONV_RECORD_NAMES",
         show_envvar=True, show_default=True, help="Whether records have the samples' names.",

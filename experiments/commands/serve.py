@@ -1,7 +1,10 @@
 """`deconv serve`."""
 
+from pathlib import Path
+
 import click
 
+from experiments.commands.options import record_folder
 from experiments.names import MODEL_NAME, PRODUCTION
 
 
@@ -32,6 +35,7 @@ from experiments.names import MODEL_NAME, PRODUCTION
     "--max-waiting", default=64, show_default=True, type=click.IntRange(1),
     help="Most requests in a process; further ones get status 503.",
 )  # fmt: skip
+@record_folder
 def serve(
     model: str,
     host: str,
@@ -41,6 +45,7 @@ def serve(
     max_samples: int,
     at_once: int | None,
     max_waiting: int,
+    records: Path | None,
 ) -> None:
     """Answer requests with a model: MLflow's scoring server, with limits.
 
@@ -54,4 +59,4 @@ def serve(
     from experiments.serving.server import cores_each, find_serving, serve
 
     limits = Limits(int(max_mb * 1e6), max_samples, at_once or cores_each(workers), max_waiting)
-    serve(find_serving(model, limits), host, port, workers, click.echo)
+    serve(find_serving(model, limits, records), host, port, workers, click.echo)

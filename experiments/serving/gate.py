@@ -14,6 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deconv.errors import InputError
+from experiments.serving.request import check_request
+
 SCORING = "/invocations"
 JSON = "application/json"
 _LONGEST_REASON = 500
@@ -89,7 +92,13 @@ class Gate:
         if not body.strip():
             raise _Refused(400, "the body is empty; expected a JSON object with inputs")
         async with self._turns:
-            status, answer = await _ask(self._app, request, body)
+            try:
+                await asyncio.to_thread(check_request, body)
+                status, answer = await _ask(self._app, request, body)
+            except InputError as error:
+                raise _Refused(400, str(error)) from error
+            except RecursionError as error:
+                raise _Refused(400, "the body is nested too deeply") from error
         if status == 200:
             return Response(answer, media_type=JSON)
         return _reworded(status, answer.decode())

@@ -19,6 +19,8 @@ from deconv.bundle import bundle_hash, read_bundle
 from deconv.errors import ConfigError
 from experiments.fetch import fetch_model, is_registered
 from experiments.model_cache import fetch_cached
+from experiments.models import Identity
+from experiments.prediction_records import require_writable
 from experiments.serving.gate import Gate, Limits
 from experiments.serving.model import served_model
 
@@ -30,38 +32,51 @@ _SECONDS_TO_START = 300  # a worker that has not answered until then is replaced
 
 @dataclass(frozen=True)
 class Serving:
-    """What each process of a server needs to know; ``name`` says which model it is.
+    """What each process of a server needs to know.
 
-    ``note`` is not empty where the registry could not say which version is meant.
+    ``note`` is not empty where the registry could not say which version is meant; answers are
+    recorded in ``records``, if that is given.
     """
 
     bundle: Path
-    name: str
+    identity: Identity
     limits: Limits
+    records: Path | None = None
     note: str = ""
 
+    @property
+    def name(self) -> str:
+        """Say which model it is."""
+        version = self.identity.version
+        kind = f"version {version}" if version else "bundle"
+        return f"{kind}, sha256 {self.identity.sha256}"
 
-def find_serving(source: str, limits: Limits) -> Serving:
+
+def find_serving(source: str, limits: Limits, records: Path | None = None) -> Serving:
     """Fetch and check a model, once for all processes, which then serve the same version.
 
     Parameters
     ----------
     source
         An MLflow URI or a bundle's folder.
+    records
+        Where answers are recorded; nowhere if None.
 
     Raises
     ------
     DeconvError
-        If there is no such model, or it is damaged.
+        If there is no such model, it is damaged, or records cannot be written.
     """
+    if records is not None:
+        require_writable(records)
     if is_registered(source):
         found = fetch_cached(source)
-        bundle, name, note = found.folder, f"version {found.version}", found.note
+        bundle, name, version, note = found.folder, found.name, found.version, found.note
     else:
         bundle = fetch_model(source) if ":/" in source else Path(source)
-        name, note = "bundle", ""
+        name, version, note = source, "", ""
     read_bundle(bundle)
-    return Serving(bundle, f"{name}, sha256 {bundle_hash(bundle)}", limits, note)
+    return Serving(bundle, Identity(name, version, bundle_hash(bundle)), limits, records, note)
 
 
 def cores_each(workers: int) -> int:
@@ -76,7 +91,10 @@ def make_app(serving: Serving) -> Gate:
     torch.set_num_threads(1)
     if multiprocessing.parent_process() is not None:
         _end_with_parent()
-    model = served_model(read_bundle(serving.bundle), serving.limits.max_samples)
+    model = served_model(
+        read_bundle(serving.bundle), serving.limits.max_samples,
+        identity=serving.identity, records=serving.records,
+    )  # fmt: skip
     return Gate(scoring_server.init(model), serving.limits, serving.name)
 
 

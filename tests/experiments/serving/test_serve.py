@@ -24,6 +24,7 @@ from deconv.bundle import bundle_hash, read_bundle
 from deconv.cli import main
 from deconv.stored import read_h5ad
 from experiments.names import MODEL_NAME
+from experiments.prediction_records import read_records
 from experiments.scoring import request_of
 from experiments.serving.load import Question, put_under_load
 
@@ -198,8 +199,22 @@ def test_what_is_no_request_is_refused_with_the_reason(ours, good):
             ("", JSON, "the body is empty"),
             ("{", JSON, "JSONDecodeError"),
             (b"\x80", JSON, "UnicodeDecodeError"),
-            ("[1]", JSON, "JSON dictionary"),
-            ("1", JSON, "JSON dictionary"),
+            ("[1]", JSON, "no JSON object; got list"),
+            ("1", JSON, "no JSON object; got int"),
+            (json.dumps(good).replace("[[", "[[" + "9" * 5000 + ","), JSON, "digits"),
+            (json.dumps(good | {"params": {"build": "\ud800"}}), JSON, "half a character"),
+            ('{"inputs": ' + "[" * 3000 + "]" * 3000 + "}", JSON, "nested too deeply"),
+            *(('{"inputs": ' + "[" * n + "]" * n + "}", JSON, "") for n in (60, 900, 960, 990)),
+            (
+                json.dumps(good | {"params": {"feture": "cpg"}}),
+                JSON,
+                "params: not known; got feture; expected build, feature",
+            ),
+            (
+                json.dumps(good | {"inputs": good["inputs"] | {"depth": [1]}}),
+                JSON,
+                "inputs: not known; got depth; expected methylated, coverage",
+            ),
             (many, JSON, "too many samples in a request; got 21; expected at most 20"),
         ],
     }
@@ -300,6 +315,31 @@ def test_clients_of_the_benchmark_count_failures(ours, good, samples):
         assert load.milliseconds == []
         assert len(load.failures) >= 2
         assert all(reason in failure for failure in load.failures)
+
+
+def test_answers_are_recorded_as_those_of_predict_are(served_folder, tmp_path, good):
+    command = ("deconv", "serve", "--model", served_folder / "bundle", "--records", "kept")
+    with ScoringServer(tmp_path, *command) as server:
+        assert server.post(good)[0] == 200
+        assert server.post(good | {"params": {"build": "hg19"}})[0] == 400
+        served, notes = read_records(tmp_path / "kept")
+        shutil.rmtree(tmp_path / "kept")
+        (tmp_path / "kept").touch()
+        status, answer, _ = server.post(good)
+        assert (status, "its log says why" in answer) == (500, True)
+        assert "cannot write the records" in server.log.read_text()
+    main(["predict", str(served_folder / "samples.h5ad"), "--model",
+          str(served_folder / "bundle"), "--records", str(tmp_path / "theirs"),
+          "-o", str(tmp_path / "out.csv")])  # fmt: skip
+    expected, _ = read_records(tmp_path / "theirs")
+    assert notes == []
+    assert [r.content for r in served] == [r.content for r in expected]
+    assert {r.sample for r in served} == {""}
+    for ours, theirs in zip(served, expected, strict=True):
+        assert ours.figures == pytest.approx(theirs.figures, rel=1e-5)
+        assert ours.calls == pytest.approx(theirs.calls, abs=1e-6)
+        assert ours.not_assessable == theirs.not_assessable
+        assert ours.model == theirs.model
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
