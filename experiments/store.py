@@ -23,6 +23,7 @@ _DENIED = {
     "PERMISSION_DENIED": "the user lacks the permission",
     "CUSTOMER_UNAUTHORIZED": _NO_SUCH_USER, "UNAUTHENTICATED": _NO_SUCH_USER,
 }  # fmt: skip
+_CLOUDS = {"azure", "boto3", "botocore", "google"}  # of artifact stores; each is optional
 _PASSING = {
     "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED",
     "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INVALID_STATE", "ENDPOINT_NOT_FOUND",
@@ -47,14 +48,16 @@ class RefusedError(TrackingError):
 
 @contextmanager
 def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]:
-    """Turn the errors of MLflow and of the way to it into a `TrackingError`.
+    """Turn the errors of MLflow, its artifact store and the way there into a `TrackingError`.
 
     It is a `DeniedError` if the user may not, a `RefusedError` where asking again would not
     help, else an `AwayError`.
     """
     try:
         yield
-    except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
+    except Exception as error:
+        if not is_of_the_store(error):
+            raise
         reason = first_line(error)
         code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
         raise_denied(error, what)
@@ -62,6 +65,13 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
         if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
             expected = "an address that begins with postgresql+psycopg2:"  # SQLAlchemy's default
         raise kind(what, where=store_name(), got=reason, expected=expected) from error
+
+
+def is_of_the_store(error: BaseException) -> bool:
+    """Whether an error is of MLflow, of its artifact store, or of the way there."""
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    known = (MlflowException, OSError, SQLAlchemyError, ImportError)
+    return isinstance(error, known) or bool(modules & _CLOUDS)
 
 
 def raise_denied(error: BaseException, what: str) -> None:
@@ -78,15 +88,19 @@ def raise_denied(error: BaseException, what: str) -> None:
 def artifact_errors(path: str) -> Iterator[None]:
     """Turn the answer of an artifact store that takes no file into a `RefusedError`.
 
-    A read-only or full store must not hold up the metrics; a server that is away is none.
+    A store that is read-only, full, away or wrongly set up must not hold up the metrics, in
+    whatever library's words it says so; a server that is away is none.
     """
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except Exception as error:
         if _never_reached(error):
             raise
+        reason = first_line(error)
+        if not isinstance(error, (MlflowException, OSError)):
+            reason = f"{type(error).__name__}: {reason}"
         raise RefusedError(
-            "the artifact store did not take the file", where=path, got=first_line(error)
+            "the artifact store did not take the file", where=path, got=reason
         ) from error
 
 

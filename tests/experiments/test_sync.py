@@ -16,8 +16,10 @@ from mlflow.tracking import MlflowClient
 
 from deconv.errors import InputError
 from experiments.own_run import SPOOL_TAG
+from experiments.reading import run_artifact
 from experiments.sent import SENT, known_run_ids
 from experiments.spool import SPOOL, read_spool
+from experiments.store import TrackingError
 from experiments.sync import BusyError, sync_folder
 
 NOWHERE = "http://127.0.0.1:9"  # the port "discard": nobody listens
@@ -279,6 +281,27 @@ def test_read_only_artifact_store_holds_up_no_metrics(store_at, tmp_path, full_d
     (full_disk / "ballast").unlink()
     assert sync_folder(folder).n_left == 0
     assert set(snapshot(uri)["files"]) == {"config.yaml", "figures/miami.png"}
+
+
+def test_bucket_that_is_away_holds_up_no_metrics(store_at, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", NOWHERE)
+    client = MlflowClient(store_at("bucket"))
+    client.rename_experiment(client.get_experiment_by_name("light").experiment_id, "other")
+    client.create_experiment("light", artifact_location="s3://nobucket/x")
+    folder = tmp_path / "runs" / "r"
+    tracked = light_run(folder, wait=30)
+    assert len(client.get_metric_history(tracked.run_id, "train/m0")) == 3
+    assert client.get_run(tracked.run_id).info.status == "FINISHED"
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert message.count("refused: ") == 1
+    assert "EndpointConnectionError: Could not connect to the endpoint URL" in message
+    assert "3 records kept; send them with" in message
+    with pytest.raises(TrackingError, match="Could not connect to the endpoint URL"):
+        run_artifact(client.get_run(tracked.run_id), "config.yaml", tmp_path)
 
 
 def test_wrong_password_is_one_message(tmp_path, empty_store, monkeypatch, capsys, deconv):
