@@ -18,6 +18,7 @@ from experiments.store import (
     first_line,
     is_of_the_store,
     raise_denied,
+    require_answer,
     store_name,
     tracking_errors,
 )
@@ -34,8 +35,12 @@ def fetch_model(uri: str) -> Path:
     ConfigError
         If the registry has no such model.
     TrackingError
-        If the registry does not let the user read it.
+        If the registry does not let the user read it, or is away.
     """
+    if uri.startswith("models:/"):
+        require_answer(mlflow.get_registry_uri())
+    elif uri.startswith("runs:/"):
+        require_answer()
     with no_model(uri):
         return bundle_in(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)))
 

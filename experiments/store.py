@@ -12,12 +12,14 @@ import mlflow
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.credentials import read_mlflow_creds
+from mlflow.utils.credentials import get_default_host_creds, read_mlflow_creds
+from mlflow.utils.rest_utils import http_request
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from deconv.errors import DeconvError
 
+_SOON = (5, 30)  # seconds for a connection, and for an answer that means nothing
 _NO_SUCH_USER = "no such user, or a wrong password"
 _DENIED = {
     "PERMISSION_DENIED": "the user lacks the permission",
@@ -138,22 +140,42 @@ def open_store(uri: str | None = None) -> MlflowClient:
     """
     uri = uri or mlflow.get_tracking_uri()
     with tracking_errors("cannot open the tracking store"):
-        if uri.startswith("postgresql"):
-            _ask_once(uri)
+        _ask_once(uri)
         return MlflowClient(uri)
+
+
+def require_answer(uri: str | None = None) -> None:
+    """Raise an `AwayError` if nobody answers at a store's address, by default the current one.
+
+    It is for what asks by MLflow's own client, which has much patience: with a server, four
+    minutes. That is right for one that is restarted amid the work, so this asks but once in a
+    process.
+    """
+    with tracking_errors("cannot open the tracking store"):
+        _ask_once(uri or mlflow.get_tracking_uri())
 
 
 @functools.cache
 def _ask_once(uri: str) -> None:
-    """Raise the error of a database that cannot be reached.
+    """Raise the error of a server or database that cannot be reached.
 
-    MLflow asks ten times, which takes 100 seconds, and prints each error.
+    MLflow asks a database ten times, which takes 100 seconds, and prints each error.
     """
-    engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()
+    if uri.startswith(("http://", "https://")):
+        ask_server(uri)
+    elif uri.startswith("postgresql"):
+        options = {"connect_timeout": 10}
+        engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args=options)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
+def ask_server(uri: str) -> None:
+    """Raise the error of a tracking server that cannot be reached; any answer will do."""
+    host = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+    http_request(host, "/health", "GET", max_retries=0, timeout=_SOON)  # type: ignore[no-untyped-call]
 
 
 def store_name(uri: str | None = None) -> str:

@@ -51,9 +51,7 @@ def test_without_a_server_a_run_is_whole_and_synced_later_is_identical(store_at,
     assert tracked.run_id is None
     n_lines = len(tracked.spool.entries)
     message = capsys.readouterr().err
-    reason = (
-        "the tracking store does not take the run's record; got [Errno 111] Connection refused"
-    )
+    reason = "cannot open the tracking store; got [Errno 111] Connection refused"
     assert message.count(f"kept: {NOWHERE}: {reason}\n") == 1
     assert f"{n_lines} records kept; send them with: deconv sync {folder}" in message
 
