@@ -87,16 +87,17 @@ def raise_denied(error: BaseException, what: str) -> None:
 
 
 @contextmanager
-def artifact_errors(path: str) -> Iterator[None]:
+def artifact_errors(path: str, uri: str) -> Iterator[None]:
     """Turn the answer of an artifact store that takes no file into a `RefusedError`.
 
     A store that is read-only, full, away or wrongly set up must not hold up the metrics, in
-    whatever library's words it says so; a server that is away is none.
+    whatever library's words it says so; a server that is away is none. A server that ends the
+    connection while it passes the file on answers otherwise, at the store's address ``uri``.
     """
     try:
         yield
     except Exception as error:
-        if _never_reached(error):
+        if _never_reached(error) and not _answers(uri):
             raise
         reason = first_line(error)
         if not isinstance(error, (MlflowException, OSError)):
@@ -117,6 +118,14 @@ def _never_reached(error: BaseException) -> bool:
             return not (getattr(seen, "response", None) is not None or "responses" in str(seen))
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def _answers(uri: str) -> bool:
+    try:
+        _ask_server(uri)
+    except MlflowException:
+        return False
+    return True
 
 
 def first_line(error: BaseException) -> str:
@@ -162,7 +171,7 @@ def _ask_once(uri: str) -> None:
     MLflow asks a database ten times, which takes 100 seconds, and prints each error.
     """
     if uri.startswith(("http://", "https://")):
-        ask_server(uri)
+        _ask_server(uri)
     elif uri.startswith("postgresql"):
         options = {"connect_timeout": 10}
         engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args=options)
@@ -172,8 +181,7 @@ def _ask_once(uri: str) -> None:
             engine.dispose()
 
 
-def ask_server(uri: str) -> None:
-    """Raise the error of a tracking server that cannot be reached; any answer will do."""
+def _ask_server(uri: str) -> None:
     host = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
     http_request(host, "/health", "GET", max_retries=0, timeout=_SOON)  # type: ignore[no-untyped-call]
 

@@ -65,7 +65,7 @@ def test_first_line_is_the_inmost_reason(cause, expected):
 def test_errors_of_an_artifact_store_are_ours(error):
     name = type(error).__name__
     refused = pytest.raises(RefusedError, match=f"a.png: the artifact store.*got {name}: ")
-    with refused, artifact_errors("a.png"):
+    with refused, artifact_errors("a.png", "sqlite:///a"):
         raise error
     away = pytest.raises(AwayError, match="cannot fetch a file; got ")
     with away, tracking_errors("cannot fetch a file"):
