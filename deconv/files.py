@@ -83,15 +83,24 @@ def require_file(path: Path) -> None:
 
 
 def require_page_name(path: Path) -> None:
-    """Refuse a name that is not of an .html file, before the work is done.
+    """Refuse a name that is not of an .html file, before the work is done; make its folder.
 
     Raises
     ------
     InputError
-        If it has another suffix, or is a folder.
+        If it has another suffix, is a folder, or its folder takes no files.
     """
     if path.suffix != ".html" or path.is_dir():
         raise InputError("not the name of a page", where=path, expected="a file .html")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        takes_files, reason = os.access(path.parent, os.W_OK | os.X_OK), "no leave to write there"
+    except OSError as error:
+        takes_files, reason = False, str(error)
+    if not takes_files:
+        raise InputError(
+            "no page can be written here", where=path, got=reason, expected="another folder"
+        )
 
 
 def file_hash(path: Path) -> str:

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveInt, field_validator
 
@@ -47,6 +49,16 @@ class AlertConfig(Section):
     diverged: float = Field(10.0, gt=1)
     stalled: PositiveInt | None = None
     target: str | None = None
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_address(cls, webhook: str | None) -> str | None:
+        if webhook is not None and "$" not in webhook:
+            parts = urlsplit(webhook)
+            is_web = parts.scheme in ("http", "https") and parts.hostname
+            if not is_web or not webhook.isprintable() or " " in webhook:
+                raise ValueError("not an address that begins with http:// or https://")
+        return webhook
 
     @field_validator("target")
     @classmethod
@@ -152,10 +164,10 @@ class AlertDelivery:
                     deliver(content)
                     done.add(mark)
                     write_text(self._file, json.dumps(sorted(done)))
-                except (OSError, ValueError, mailbox.Error) as error:
+                except (OSError, ValueError, HTTPException, mailbox.Error) as error:
                     raise DeconvError(
                         f"cannot deliver the alert ({text})", where=f"output.alerts.{place}",
-                        got=error,
+                        got=str(error) or type(error).__name__,
                     ) from error  # fmt: skip
 
 

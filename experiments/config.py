@@ -21,6 +21,9 @@ from deconv.schedule import OptimizerConfig, SchedulerConfig
 from deconv.train import TrainingConfig
 from experiments.alerts import AlertConfig
 
+PATHS = ("data.path", "data.tissue_table", "model.pretrained_checkpoint")
+"""Settings that name files; `load_config` makes them hold from other folders, too."""
+
 
 class DilutionConfig(Section):
     """Real mixtures of known total fraction of some tissues, to predict after training.
@@ -167,7 +170,23 @@ def load_config(
         overrides = [*overrides, f"data.path={data}"]
     for override in overrides:
         _apply(raw, override)
+    for setting in PATHS:
+        section, _, key = setting.partition(".")
+        settings = raw.get(section)
+        if isinstance(settings, dict) and isinstance(settings.get(key), str):
+            settings[key] = full_path(settings[key])
     return validate_config(raw, where)
+
+
+def full_path(path: str) -> str:
+    """Return a path as it holds from any folder; a model's URI is one already."""
+    return path if ":/" in path else str(Path(path).absolute())
+
+
+def with_data(config: RunConfig, path: str) -> RunConfig:
+    """Return a configuration whose data lie elsewhere."""
+    data = {**config.data.model_dump(), "path": full_path(path)}
+    return validate_config({**config.model_dump(), "data": data}, "data.path")
 
 
 def validate_config(raw: dict[str, Any], where: object) -> RunConfig:

@@ -149,8 +149,9 @@ def going_through(doing: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def quiet_libraries() -> None:
-    """Keep the start-up messages of MLflow and its database off the terminal."""
+    """Keep the messages of MLflow and its database off the terminal, but for warnings."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

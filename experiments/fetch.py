@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from deconv.bundle import Bundle, bundle_hash, read_bundle
@@ -17,7 +16,9 @@ from experiments.names import BUNDLE_HASH, CODE_HASH, MODEL_NAME, PRODUCTION
 from experiments.store import (
     RefusedError,
     first_line,
+    is_of_the_store,
     raise_denied,
+    require_answer,
     store_name,
     tracking_errors,
 )
@@ -34,8 +35,12 @@ def fetch_model(uri: str) -> Path:
     ConfigError
         If the registry has no such model.
     TrackingError
-        If the registry does not let the user read it.
+        If the registry does not let the user read it, or is away.
     """
+    if uri.startswith("models:/"):
+        require_answer(mlflow.get_registry_uri())
+    elif uri.startswith("runs:/"):
+        require_answer()
     with no_model(uri):
         return bundle_in(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)))
 
@@ -51,7 +56,9 @@ def no_model(uri: str) -> Iterator[None]:
     """Turn the errors of fetching a model, but not those of the way, into a `ConfigError`."""
     try:
         yield
-    except (MlflowException, OSError, RefusedError) as error:
+    except Exception as error:
+        if not (isinstance(error, RefusedError) or is_of_the_store(error)):
+            raise
         raise_denied(error, "cannot fetch the model")
         raise ConfigError(
             "cannot fetch the model", where=store_name(mlflow.get_registry_uri()),

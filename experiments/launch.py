@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deconv.errors import ConfigError
 from deconv.parallel import joined
-from experiments.config import OutputConfig, RunConfig, load_config
+from experiments.config import PATHS, OutputConfig, RunConfig, full_path, load_config, with_data
 from experiments.console import RunProgress
 from experiments.prepare import PreparedRun, pick_device, prepare_run
 from experiments.run import RunResult, follow_training, run_training
@@ -38,10 +38,18 @@ def train_and_report(
     config, folder = None, None
     if source is not None:
         config = load_config(source, overrides=overrides, data=data)
-    elif resume is None or data is not None or overrides:
-        raise ConfigError("no configuration", expected="a CONFIG, or only --resume RUN")
+    elif resume is None or overrides:
+        raise ConfigError(
+            "no configuration", expected="a CONFIG, or --resume RUN without settings"
+        )
     if resume is not None:
-        folder, config = find_run(resume, config)
+        folder, config = find_run(resume, config, data)
+        path = config.data.path
+        if path is not None and not Path(path).exists():
+            raise ConfigError(
+                "the run's data are not there", where=folder.path, got=path,
+                expected="--data with the place where they are now",
+            )  # fmt: skip
     assert config is not None
     main_device = pick_device(device)
     with joined(main_device.type) as group:
@@ -103,8 +111,13 @@ def stopping_between_steps(console: Console) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def find_run(run: str, config: RunConfig | None) -> tuple[RunFolder, RunConfig]:
+def find_run(
+    run: str, config: RunConfig | None, data: str | None = None
+) -> tuple[RunFolder, RunConfig]:
     """Find a run to resume; a configuration given again must be the one it began with.
+
+    Its data, which are known by their hash, may lie elsewhere: at ``data``, or where the
+    configuration says.
 
     Raises
     ------
@@ -116,6 +129,9 @@ def find_run(run: str, config: RunConfig | None) -> tuple[RunFolder, RunConfig]:
     begun = folder.config()
     if config is not None:
         now, then = config.flat(), begun.flat()
+        for key in PATHS:  # earlier versions kept them as they were given
+            then[key] = full_path(then[key]) if then[key] is not None else None
+        now["data.path"] = then["data.path"]
         differing = [key for key in {**then, **now} if now.get(key) != then.get(key)]
         if differing:
             key = differing[0]
@@ -123,4 +139,5 @@ def find_run(run: str, config: RunConfig | None) -> tuple[RunFolder, RunConfig]:
                 f"{key} differs from the run's (it goes on as it began)", where=folder.path,
                 got=now.get(key), expected=then.get(key),
             )  # fmt: skip
-    return folder, begun
+        data = data or config.data.path
+    return folder, begun if data is None else with_data(begun, data)

@@ -2,13 +2,15 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mlflow.entities import Run
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from deconv.errors import ConfigError
 from deconv.metrics import HEADLINE
@@ -27,6 +29,12 @@ from experiments.store import open_store, tracking_errors
 DEFAULT_METRIC = "best/val/mae"
 TEST = tuple(f"test/{name}" for name in HEADLINE)
 TAGS = ("phase", "sparse", "dataset", "study")
+_NAME = 12  # columns that the name of a run has at least
+_GIVE_WAY = (
+    "study", "dataset", "sparse", "test/prediction_ratio", "test/presence_balanced_accuracy",
+    "phase", "test/spurious_mass", "test/presence_f1",
+)  # fmt: skip
+"""Columns that are left out where the terminal is narrow, this first."""
 
 
 @dataclass(frozen=True)
@@ -88,48 +96,79 @@ def leaderboard(
     return [_row(run) for run in ranked]
 
 
-def leaderboard_table(rows: Sequence[Row], metric: str) -> tuple[Table, str]:
-    """Return the table that people see, with the best of a column in bold, and a note."""
-    columns = list(dict.fromkeys((metric, *TEST)))
-    table = Table(title=f"{len(rows)} runs by {metric}", title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("run", overflow="fold", min_width=12)
-    shown = [tag for tag in TAGS if any(tag in row.tags for row in rows)]
-    for tag in shown:
-        table.add_column(tag)
-    for column in columns:
-        base = base_name(column)
-        title = TITLES.get(base, base)
-        table.add_column(f"test {title}" if column in TEST else column, justify="right")
+def leaderboard_table(rows: Sequence[Row], metric: str, *, width: int) -> tuple[Table, str]:
+    """Return the table that people see, with the best of a column in bold, and a note.
+
+    No figure is cut: in a ``width`` that is too small for all, columns are left out, as the
+    note says, and names are broken.
+    """
     letters = _letters(rows)
+    names = {"run": [escape(row.name) for row in rows]}
+    tags = {t: [escape(row.tags.get(t, "")) for row in rows] for t in TAGS}
+    names |= {t: cells for t, cells in tags.items() if any(cells)}
+    figures = {_title(column): _cells(column, rows) for column in dict.fromkeys((metric, *TEST))}
     if len(letters) > 1:
-        table.add_column("tested on")
-    comparable = [row.test_set == rows[0].test_set for row in rows]
-    best = {
-        column: best_of(
-            column,
-            [
-                row.metrics.get(column) if same or column not in TEST else None
-                for row, same in zip(rows, comparable, strict=True)
-            ],
-        )
-        for column in columns
-    }
-    for i, row in enumerate(rows):
-        cells = [str(i + 1), escape(row.name), *(escape(row.tags.get(t, "")) for t in shown)]
-        for column in columns:
-            text = show(column, row.metrics.get(column))
-            span = show_interval(column, row.interval(column))
-            text += f"\n[dim]{span}[/]" if span else ""
-            cells.append(f"[bold green]{text}[/]" if best[column] == i else text)
-        if len(letters) > 1:
-            cells.append(letters[row.test_set] if row.test_set is not None else "")
+        figures["tested on"] = [letters.get(row.test_set or "", "") for row in rows]
+    columns = {"": [str(i) for i in range(1, len(rows) + 1)], **names, **figures}
+    asked = _title(metric)
+    left_out = []
+    for title in map(_title, _GIVE_WAY):
+        if _width(columns) <= width:
+            break
+        if title != asked and columns.pop(title, None) is not None:
+            left_out.append(title)
+    table = Table(title=f"{len(rows)} runs by {metric}", title_justify="left")
+    for title in columns:
+        if title == "run":
+            table.add_column(title, overflow="fold", min_width=_NAME)
+        else:
+            side: Literal["left", "right"] = "left" if title in names else "right"
+            table.add_column(title, justify=side, no_wrap=True)
+    for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     note = "Bold: best of the column. Below a value: its 95 % interval."
     if len(letters) > 1:
         note += " Test figures compare among runs tested on the same set (same letter) only, of "
         note += "which the best is of set a."
+    if left_out:
+        note += f" Left out for want of width: {', '.join(left_out)}."
     return table, note
+
+
+def _title(column: str) -> str:
+    base = base_name(column)
+    return f"test {TITLES.get(base, base)}" if column in TEST else column
+
+
+def _cells(column: str, rows: Sequence[Row]) -> list[str]:
+    """Return a metric with its intervals, the best of the runs that compare in bold."""
+    comparable = [column not in TEST or row.test_set == rows[0].test_set for row in rows]
+    best = best_of(
+        column,
+        [
+            row.metrics.get(column) if same else None
+            for row, same in zip(rows, comparable, strict=True)
+        ],
+    )
+    cells = []
+    for i, row in enumerate(rows):
+        text = show(column, row.metrics.get(column))
+        span = show_interval(column, row.interval(column))
+        text += f"\n[dim]{span}[/]" if span else ""
+        cells.append(f"[bold green]{text}[/]" if i == best else text)
+    return cells
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return how wide a table must be to cut nothing but names."""
+    content = {t: [t, *cells] for t, cells in columns.items() if t != "run"}
+    widths = [max(_cell_width(cell) for cell in cells) for cells in content.values()]
+    return _NAME + sum(widths) + 3 * len(columns) + 1  # a border and a space on either side
+
+
+def _cell_width(cell: str) -> int:
+    """Return the width of a cell of several lines with markup."""
+    return max(cell_len(line) for line in Text.from_markup(cell).plain.split("\n"))
 
 
 def leaderboard_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass
 
+import mlflow
 from mlflow.tracking import MlflowClient
 from rich.table import Table
 
 from experiments.moves import QUALIFIED, Move, moves
 from experiments.names import MODEL_NAME
-from experiments.store import tracking_errors
+from experiments.store import require_answer, tracking_errors
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def list_models() -> list[Listed]:
     TrackingError
         If the registry cannot be read.
     """
+    require_answer(mlflow.get_registry_uri())
     client = MlflowClient()
     versions = client.search_model_versions(f"name = '{MODEL_NAME}'")
     aliases = client.get_registered_model(MODEL_NAME).aliases if versions else {}
@@ -62,6 +64,7 @@ def list_models() -> list[Listed]:
 @tracking_errors("cannot read the registry")
 def list_moves() -> list[Move]:
     """Return the moves of `production`, the latest first; errors as `list_models`."""
+    require_answer(mlflow.get_registry_uri())
     return moves(MlflowClient())
 
 

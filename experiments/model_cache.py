@@ -40,7 +40,8 @@ _LEFT_BEHIND = 86400.0  # seconds after which an unfinished download belongs to 
 class Fetched:
     """A registered model's bundle on this machine.
 
-    ``note`` says so where an alias could not be resolved now; empty otherwise.
+    ``note`` says so where an alias could not be resolved now; empty otherwise. ``run_id`` is
+    that of the run that the registry names, empty if it names none.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Fetched:
     version: str
     sha256: str
     note: str = ""
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class _Version:
     source: str
     created: str
     sha256: str | None
+    run_id: str
 
 
 def cache_folder() -> Path:
@@ -105,7 +108,7 @@ def fetch_cached(uri: str) -> Fetched:
     write_text(place / f"version-{found.version}.json", json.dumps(said, indent=1))
     if alias is not None:
         write_text(place / _alias_file(alias), json.dumps({"version": found.version, "at": now}))
-    return Fetched(folder, name, found.version, known)
+    return Fetched(folder, name, found.version, known, run_id=found.run_id)
 
 
 def _ask(name: str, alias: str | None, number: str | None, uri: str) -> _Version:
@@ -120,7 +123,7 @@ def _ask(name: str, alias: str | None, number: str | None, uri: str) -> _Version
             found = client.get_model_version(name, str(number))
     return _Version(
         str(found.version), str(found.source), str(found.creation_timestamp),
-        found.tags.get(BUNDLE_HASH),
+        found.tags.get(BUNDLE_HASH), found.run_id or "",
     )  # fmt: skip
 
 
@@ -145,7 +148,7 @@ def _from_cache(
         ) from reason  # fmt: skip
     folder = place / _folder_name(version, str(kept["sha256"]))
     check_bundle(folder)
-    return Fetched(folder, name, version, str(kept["sha256"]), note)
+    return Fetched(folder, name, version, str(kept["sha256"]), note, kept.get("run_id", ""))
 
 
 def _download(place: Path, uri: str, name: str, found: _Version) -> tuple[Path, str]:

@@ -66,7 +66,11 @@ def _load(source: str) -> tuple[Bundle, Identity, Path, str]:
     if is_registered(source):
         fetched = fetch_cached(source)
         identity = Identity(fetched.name, fetched.version, fetched.sha256)
-        return read_bundle(fetched.folder), identity, fetched.folder, fetched.note
+        bundle = read_bundle(fetched.folder)
+        if not bundle.provenance.get("run_id"):  # trained while its server was away
+            known = {**bundle.provenance, "run_id": fetched.run_id or None}
+            bundle = replace(bundle, provenance=known)
+        return bundle, identity, fetched.folder, fetched.note
     path = fetch_model(source) if ":/" in source else Path(source)
     if path.is_file():
         checkpoint = load_checkpoint(path)
@@ -106,7 +110,7 @@ def open_model(
         "model SHA-256": identity.sha256,
         "method": "two-stage network" if bundle.network.config.use_two_stage else "network",
         "MLflow run": provenance.get("run", "unknown"),
-        "MLflow run id": provenance.get("run_id", "unknown"),
+        "MLflow run id": provenance.get("run_id") or "unknown",
         "trained on data SHA-256": provenance.get("sha256", {}).get("data", "unknown"),
     }
     if note:

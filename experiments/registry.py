@@ -13,10 +13,7 @@ from experiments.lease import unless_there
 from experiments.names import MODEL_NAME
 from experiments.reading import quoted
 from experiments.replay import MODEL_TAG
-from experiments.store import (
-    store_name,
-    tracking_errors,
-)
+from experiments.store import require_answer, store_name, tracking_errors
 
 _ABOUT = (
     "Sparse deconvolution of DNA methylation mixtures. `production` met every rule of "
@@ -44,6 +41,7 @@ def sparse_runs(experiment: str, study: str | None = None, *, n: int = 10) -> li
     TrackingError
         If the store cannot be read.
     """
+    require_answer()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
     of_study = "" if study is None else f" AND tags.study = {quoted(study)}"
     runs = mlflow.search_runs(

@@ -133,7 +133,7 @@ class Replay:
         if any(e.kind == "file" and e.key == path for e in self._entries[entry.seq :]):
             return  # a later line has what it became
         file = self._checked(path, sha256)
-        with artifact_errors(path):
+        with artifact_errors(path, self._client.tracking_uri):
             self._client.log_artifact(self.run_id, str(file), _parent(path))
 
     def _model(
@@ -155,7 +155,8 @@ class Replay:
             self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
         for place, file in files.items():
             path = self._checked(file["path"], file["sha256"])
-            with artifact_errors(file["path"]), TemporaryDirectory() as temporary:
+            uri = self._client.tracking_uri
+            with artifact_errors(file["path"], uri), TemporaryDirectory() as temporary:
                 if place == "MLmodel":
                     path = _named_model(path, Path(temporary), self.run_id, model)
                 self._client.log_model_artifact(model.model_id, str(path), _parent(place))

@@ -18,7 +18,7 @@ from mlflow.entities import Run
 
 from deconv.errors import ConfigError, MismatchError
 from experiments.ancestry import CONFIG, DIFF
-from experiments.config import RunConfig, validate_config
+from experiments.config import RunConfig, validate_config, with_data
 from experiments.data import load_run_data
 from experiments.launch import train_and_report
 from experiments.prepare import pick_device
@@ -99,9 +99,7 @@ def plan(run: Run, *, data: str | None = None) -> Plan:
         )  # fmt: skip
     config = validate_config(_yaml(run), f"{run.info.run_name}: {CONFIG}")
     if data is not None:
-        config = validate_config(
-            {**config.model_dump(), "data": {**config.data.model_dump(), "path": data}}, CONFIG
-        )
+        config = with_data(config, data)
     with TemporaryDirectory() as folder:
         log = pd.read_csv(_artifact(run, _LOG, Path(folder)))
         diff_file = run_artifact(run, DIFF, Path(folder))

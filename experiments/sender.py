@@ -2,7 +2,9 @@
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from deconv.errors import DeconvError
 
@@ -15,8 +17,9 @@ class Follower:
     Parameters
     ----------
     step
-        Does all that is outstanding; raises a `DeconvError` if it is to be tried again.
-        Pauses between failures double to a minute.
+        Does all that is outstanding; raises a `DeconvError` if it is to be tried again. What
+        else it raises is told as one: a thread that ends on it would say so to nobody, and do
+        nothing for the rest of the run. Pauses between failures double to a minute.
     failed
         Called when steps begin to fail, with the error, and with None when one succeeds again.
     """
@@ -68,6 +71,8 @@ class Follower:
                     self._step()
                 except DeconvError as problem:
                     error = problem
+                except Exception as problem:  # noqa: BLE001 - told, see `step`
+                    error = _unexpected(problem)
                 pause = _FIRST_PAUSE if error is None else min(2 * pause, _LONGEST_PAUSE)
                 if not self._abandoned and (error is None) != (self.error is None):
                     self._failed(error)
@@ -93,3 +98,11 @@ class Follower:
                 return False
             self._news = False
             return True
+
+
+def _unexpected(error: Exception) -> DeconvError:
+    """Say what a step raised that nobody thought of, and where: it is to be reported."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
+    return DeconvError(text, where=where, expected="a later try; please report it")

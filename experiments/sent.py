@@ -33,16 +33,29 @@ class Position:
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    reason: object = "not positions by store"
     try:
-        content: dict[str, Any] = json.loads((folder / SENT).read_text())
+        content = json.loads((folder / SENT).read_text())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise InputError(
-            "not readable", where=folder / SENT, got=error,
-            expected="no file (what was sent is then sent again, which does no harm)",
-        ) from error  # fmt: skip
-    return content
+    except (OSError, ValueError) as error:
+        reason = error
+    else:
+        if isinstance(content, dict) and all(map(_is_position, content.values())):
+            return content
+    raise InputError(
+        "not readable", where=folder / SENT, got=reason,
+        expected="no file (what was sent is then sent again, which does no harm)",
+    )  # fmt: skip
+
+
+def _is_position(found: object) -> bool:
+    shape = {"run_id": str, "seq": int, "aside": dict}
+    return (
+        isinstance(found, dict)
+        and found.keys() == shape.keys()
+        and all(isinstance(found[name], kind) for name, kind in shape.items())
+    )
 
 
 def known_run_ids(folder: Path) -> list[str]:

@@ -12,17 +12,20 @@ import mlflow
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.credentials import read_mlflow_creds
+from mlflow.utils.credentials import get_default_host_creds, read_mlflow_creds
+from mlflow.utils.rest_utils import http_request
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from deconv.errors import DeconvError
 
+_SOON = (5, 30)  # seconds for a connection, and for an answer that means nothing
 _NO_SUCH_USER = "no such user, or a wrong password"
 _DENIED = {
     "PERMISSION_DENIED": "the user lacks the permission",
     "CUSTOMER_UNAUTHORIZED": _NO_SUCH_USER, "UNAUTHENTICATED": _NO_SUCH_USER,
 }  # fmt: skip
+_CLOUDS = {"azure", "boto3", "botocore", "google"}  # of artifact stores; each is optional
 _PASSING = {
     "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED",
     "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INVALID_STATE", "ENDPOINT_NOT_FOUND",
@@ -47,14 +50,16 @@ class RefusedError(TrackingError):
 
 @contextmanager
 def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]:
-    """Turn the errors of MLflow and of the way to it into a `TrackingError`.
+    """Turn the errors of MLflow, its artifact store and the way there into a `TrackingError`.
 
     It is a `DeniedError` if the user may not, a `RefusedError` where asking again would not
     help, else an `AwayError`.
     """
     try:
         yield
-    except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
+    except Exception as error:
+        if not is_of_the_store(error):
+            raise
         reason = first_line(error)
         code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
         raise_denied(error, what)
@@ -62,6 +67,13 @@ def tracking_errors(what: str, *, expected: str | None = None) -> Iterator[None]
         if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
             expected = "an address that begins with postgresql+psycopg2:"  # SQLAlchemy's default
         raise kind(what, where=store_name(), got=reason, expected=expected) from error
+
+
+def is_of_the_store(error: BaseException) -> bool:
+    """Whether an error is of MLflow, of its artifact store, or of the way there."""
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    known = (MlflowException, OSError, SQLAlchemyError, ImportError)
+    return isinstance(error, known) or bool(modules & _CLOUDS)
 
 
 def raise_denied(error: BaseException, what: str) -> None:
@@ -75,18 +87,23 @@ def raise_denied(error: BaseException, what: str) -> None:
 
 
 @contextmanager
-def artifact_errors(path: str) -> Iterator[None]:
+def artifact_errors(path: str, uri: str) -> Iterator[None]:
     """Turn the answer of an artifact store that takes no file into a `RefusedError`.
 
-    A read-only or full store must not hold up the metrics; a server that is away is none.
+    A store that is read-only, full, away or wrongly set up must not hold up the metrics, in
+    whatever library's words it says so; a server that is away is none. A server that ends the
+    connection while it passes the file on answers otherwise, at the store's address ``uri``.
     """
     try:
         yield
-    except (MlflowException, OSError) as error:
-        if _never_reached(error):
+    except Exception as error:
+        if _never_reached(error) and not _answers(uri):
             raise
+        reason = first_line(error)
+        if not isinstance(error, (MlflowException, OSError)):
+            reason = f"{type(error).__name__}: {reason}"
         raise RefusedError(
-            "the artifact store did not take the file", where=path, got=first_line(error)
+            "the artifact store did not take the file", where=path, got=reason
         ) from error
 
 
@@ -101,6 +118,14 @@ def _never_reached(error: BaseException) -> bool:
             return not (getattr(seen, "response", None) is not None or "responses" in str(seen))
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def _answers(uri: str) -> bool:
+    try:
+        _ask_server(uri)
+    except MlflowException:
+        return False
+    return True
 
 
 def first_line(error: BaseException) -> str:
@@ -124,22 +149,41 @@ def open_store(uri: str | None = None) -> MlflowClient:
     """
     uri = uri or mlflow.get_tracking_uri()
     with tracking_errors("cannot open the tracking store"):
-        if uri.startswith("postgresql"):
-            _ask_once(uri)
+        _ask_once(uri)
         return MlflowClient(uri)
+
+
+def require_answer(uri: str | None = None) -> None:
+    """Raise an `AwayError` if nobody answers at a store's address, by default the current one.
+
+    It is for what asks by MLflow's own client, which has much patience: with a server, four
+    minutes. That is right for one that is restarted amid the work, so this asks but once in a
+    process.
+    """
+    with tracking_errors("cannot open the tracking store"):
+        _ask_once(uri or mlflow.get_tracking_uri())
 
 
 @functools.cache
 def _ask_once(uri: str) -> None:
-    """Raise the error of a database that cannot be reached.
+    """Raise the error of a server or database that cannot be reached.
 
-    MLflow asks ten times, which takes 100 seconds, and prints each error.
+    MLflow asks a database ten times, which takes 100 seconds, and prints each error.
     """
-    engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()
+    if uri.startswith(("http://", "https://")):
+        _ask_server(uri)
+    elif uri.startswith("postgresql"):
+        options = {"connect_timeout": 10}
+        engine = sa.create_engine(uri, poolclass=sa.NullPool, connect_args=options)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
+def _ask_server(uri: str) -> None:
+    host = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+    http_request(host, "/health", "GET", max_retries=0, timeout=_SOON)  # type: ignore[no-untyped-call]
 
 
 def store_name(uri: str | None = None) -> str:

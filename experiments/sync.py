@@ -196,5 +196,13 @@ def sync_folder(folder: Path, *, from_start: bool = False) -> Synced:
 
 
 def spools_in(directory: Path) -> list[Path]:
-    """Return the folders of runs in a directory, oldest name first."""
+    """Return the folders of runs in a directory, oldest name first.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such directory.
+    """
+    if not directory.is_dir():
+        raise ConfigError("no such folder of runs", where=directory.absolute())
     return sorted(path.parent for path in directory.glob(f"*/{SPOOL}"))

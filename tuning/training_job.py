@@ -29,9 +29,12 @@ def submit_training(
         If the configuration is wrong or SLURM refuses.
     """
     asked = load_profile(profile)
+    moved: list[str] = []
     if resume is not None:
         given = None if config is None else load_config(config, overrides=overrides, data=data)
-        folder, _ = find_run(resume, given)
+        folder, run = find_run(resume, given, data)
+        if run.data.path not in (None, folder.config().data.path):
+            moved = ["--data", str(run.data.path)]
     elif config is None:
         raise click.UsageError("a CONFIG is needed, or --resume RUN")
     else:
@@ -44,7 +47,7 @@ def submit_training(
     logs = path.parent / "slurm"  # not among the run's artifacts: they grow
     script = job_script(
         asked, name=f"train-{path.name}", log=logs / f"{path.name}-%j.log",
-        arguments=["train", "--resume", str(path), "--device", device],
+        arguments=["train", "--resume", str(path), "--device", device, *moved],
     )  # fmt: skip
     if dry_run:
         click.echo(script, nl=False)

@@ -52,7 +52,7 @@ def leaderboard(
     if not rows:
         click.echo("no finished runs match")
         return
-    table, note = board.leaderboard_table(rows, metric)
     console = Console()
+    table, note = board.leaderboard_table(rows, metric, width=console.width)
     console.print(table)
     console.print(note, style="dim")

@@ -42,6 +42,7 @@ def promote(
     from experiments.referee import read_benchmark
     from experiments.registry import sparse_runs
     from experiments.rundir import run_id_of
+    from experiments.store import require_answer
 
     quiet_libraries()
     output = OutputConfig()
@@ -49,6 +50,7 @@ def promote(
         sparse_runs(output.experiment, study)
         if run is None else [run_id_of(run, output.directory)]
     )  # fmt: skip
+    require_answer()
     judge = partial(
         promote_run, benchmark=None if benchmark is None else read_benchmark(benchmark),
         policy=load_policy(gates), allow_changed_code=allow_changed_code, dry_run=dry_run, why=why,

@@ -10,7 +10,9 @@ def rollback(why: str) -> None:
     from experiments.console import quiet_libraries
     from experiments.names import MODEL_NAME, PREVIOUS, PRODUCTION
     from experiments.promotion import rollback as roll_back
+    from experiments.store import require_answer
 
     quiet_libraries()
+    require_answer()
     to, before = roll_back(why=why)
     click.echo(f"{MODEL_NAME}: {PRODUCTION} is version {to} now, {PREVIOUS} is {before}")

@@ -112,7 +112,10 @@ def restore(
 
 @server.command()
 @settings_options
-@click.option("--older-than", "days", default=30.0, show_default=True, help="Days.")
+@click.option(
+    "--older-than", "days", default=30.0, show_default=True, type=click.FloatRange(min=0),
+    help="Days.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def gc(
     profile: str, config: Path | None, overrides: tuple[str, ...], days: float, dry_run: bool

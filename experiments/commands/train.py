@@ -5,7 +5,10 @@ import click
 
 @click.command()
 @click.argument("config", required=False)
-@click.option("--data", help="Pure samples: .h5ad, counts table, or a folder (data.path).")
+@click.option(
+    "--data", help="Pure samples: .h5ad, counts table, or a folder (data.path). With --resume:"
+    " where they lie now, if not where they were.",
+)  # fmt: skip
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="e.g. loss.presence_weight=2"
 )

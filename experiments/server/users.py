@@ -22,7 +22,7 @@ from experiments.names import BOOK, MODEL_NAME
 from experiments.reading import EXPERIMENT
 from experiments.registry import make_model
 from experiments.server.secrets import USER_PASSWORD, read_secret, require_secret
-from experiments.store import store_name, tracking_errors
+from experiments.store import require_answer, store_name, tracking_errors
 
 _EXPERIMENTS = {"resource_type": "experiment", "resource_id": "*"}
 _MODELS = [{"resource_type": "registered_model", "resource_id": m} for m in (MODEL_NAME, BOOK)]
@@ -52,6 +52,7 @@ def let_in(name: str, access: str) -> bool:
         raise ConfigError(
             "users are of a server", where=store_name(), expected="MLFLOW_TRACKING_URI of one"
         )
+    require_answer()
     with tracking_errors(f"cannot let {name} {access}"):
         is_new = not _is_there("GET", f"{_USERS}get", params={"username": name})
         password = read_secret(USER_PASSWORD)

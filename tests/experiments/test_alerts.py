@@ -3,6 +3,7 @@
 import json
 import mailbox
 import math
+import socketserver
 import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -109,6 +110,36 @@ def test_place_that_is_gone_stops_nothing_and_is_told_once(store, capsys):
     error = capsys.readouterr().err
     assert error.count("output.alerts.webhook: cannot deliver the alert (r: target: ") == 1
     assert "Traceback" not in error
+
+
+def test_place_that_answers_nonsense_stops_nothing(store, capsys, monkeypatch):
+    class Nonsense(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(b"220 mail.example ESMTP\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Nonsense) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            for url in (f"http://127.0.0.1:{server.server_address[1]}", "http://127.0.0.1/a b"):
+                monkeypatch.setenv("HOOK", url)
+                config = AlertConfig(webhook="$HOOK", target="train/m0 <= 0.6")
+                assert light_run(store / "runs" / url[-3:], alerts=config).run_id is not None
+                error = capsys.readouterr().err
+                assert error.count("output.alerts.webhook: cannot deliver the alert (") == 1
+                assert "unexpected" not in error
+                assert "Traceback" not in error
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("url", ["http://a/b c", "a.example/hook", "ftp://a/b", "http://", "x"])
+def test_webhook_that_is_no_address_is_refused(url):
+    assert AlertConfig(webhook="https://hooks.example/T0/$SECRET").is_on
+    with pytest.raises(ValueError, match="not an address that begins with http"):
+        AlertConfig(webhook=url)
 
 
 def test_alert_noticed_before_a_crash_is_delivered_after_it(store):

@@ -135,6 +135,14 @@ def test_what_cannot_be_compared_is_refused(runs, deconv, tmp_path):
         ([one, "0" * 32], "cannot read the run"),
         ([one, unsent], "no tracking store knows the run yet; expected deconv sync"),
         ([one, runs["cfdna"].folder, "--html", "page.pdf"], "not the name of a page"),
+        (
+            [one, runs["cfdna"].folder, "--html", "/proc/x/page.html"],
+            "/proc/x/page.html: no page can be written here; got [Errno 2] No such file",
+        ),
+        (
+            [one, runs["cfdna"].folder, "--html", unsent / "config.yaml" / "page.html"],
+            "no page can be written here; got [Errno",
+        ),
     ):
         status, _, error = deconv("compare", *arguments)
         assert status == 2, message

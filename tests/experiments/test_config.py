@@ -112,12 +112,13 @@ def test_file_that_is_not_text_is_refused(tmp_path):
         load_config(tmp_path / "c.yaml")
 
 
-def test_overrides_apply_in_order_and_are_checked():
+def test_overrides_apply_in_order_and_are_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     config = load_config(
         "demo", overrides=["loss.presence_weight=2", "loss.presence_weight=5"], data="x.h5ad"
     )
     assert config.loss.presence_weight == 5
-    assert config.data.path == "x.h5ad"
+    assert config.data.path == str(tmp_path / "x.h5ad")  # it holds from other folders, too
     with pytest.raises(ConfigError, match=r"unknown key loss\.weight"):
         load_config("demo", overrides=["loss.weight=2"])
     with pytest.raises(ConfigError, match=r"not a setting; got loss\.weight"):

@@ -67,6 +67,22 @@ def test_table_marks_test_sets_that_do_not_compare(runs, deconv, monkeypatch):
     assert deconv("leaderboard", "--phase", "1")[1] == "no finished runs match\n"
 
 
+@pytest.mark.parametrize("width", [80, 100, 130])
+def test_narrow_terminal_cuts_no_figure(runs, deconv, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    status, output, _ = deconv("leaderboard")
+    assert status == 0
+    assert "\N{HORIZONTAL ELLIPSIS}" not in output
+    assert max(map(len, output.splitlines())) <= width
+    for row in board(deconv):
+        for metric in ("best/val/mae", "test/mae"):
+            assert show(metric, row["metrics"][metric]) in output
+    note = " ".join(output.split())
+    assert "Left out for want of width: study, dataset, sparse, test ratio" in note
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "Left out" not in deconv("leaderboard")[1]
+
+
 def test_what_cannot_be_ranked_is_refused(runs, deconv):
     for arguments, message in (
         (["--metric", "test/prediction_ratio"], "cannot be ranked by this metric"),

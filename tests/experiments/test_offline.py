@@ -11,6 +11,7 @@ from light_run import Server, artifacts, content
 from deconv.checkpoint import load_checkpoint
 from deconv.errors import DeconvError
 from experiments.launch import train_and_report
+from experiments.models import open_model
 from experiments.names import MODEL_NAME
 from experiments.promotion import promote
 from experiments.provenance import code_diff, code_tags, environment
@@ -52,7 +53,13 @@ def test_training_without_a_server_gives_the_same_run_after_sync(
         assert [(p.step, p.value) for p in curves[0]] == [(p.step, p.value) for p in curves[1]]
     # All that promotion and prediction need came along.
     assert promote(run_id).version == "1"
-    assert mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}/1").metadata.run_id == run_id
+    uri = f"models:/{MODEL_NAME}/1"
+    assert mlflow.pyfunc.load_model(uri).metadata.run_id == run_id
+    # The bundle was written when no store knew the run; a cache that is offline has it, too.
+    assert open_model(str(folder / "bundle")).facts["MLflow run id"] == "unknown"
+    assert open_model(uri).facts["MLflow run id"] == run_id
+    monkeypatch.setenv("DECONV_OFFLINE", "1")
+    assert open_model(uri).facts["MLflow run id"] == run_id
 
 
 def test_run_tells_where_it_comes_from(store, client, small_config, atlas_file):

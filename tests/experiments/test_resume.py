@@ -1,5 +1,6 @@
 """Killed runs go on where they stopped, with the result of runs that were not killed."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,31 @@ def test_resume_refuses_another_configuration_or_other_data(
         train_and_report(None, resume="nonsense")
     with pytest.raises(ConfigError, match="no configuration"):
         train_and_report(None, overrides=["loss.presence_weight=2"], resume=str(result.folder))
+
+
+def test_run_goes_on_from_another_folder_and_where_its_data_lie_now(
+    store, client, small_config, atlas_file, tmp_path, monkeypatch, deconv
+):
+    shutil.copy(atlas_file, "own.h5ad")
+    config = small_config()
+    result = train_and_report(str(config), data="own.h5ad")
+    path = str(tmp_path / "own.h5ad")
+    assert client.get_run(result.run_id).data.params["data.path"] == path
+    folder = tmp_path / result.folder
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert deconv("train", "--resume", folder)[0] == 0
+    assert deconv("train", config, "--resume", folder)[0] == 0  # it does not say where they lie
+    shutil.move(path, "moved.h5ad")
+    status, _, error = deconv("train", "--resume", folder)
+    assert status == 2
+    assert f"the run's data are not there; got {path}; expected --data" in error
+    for data in ("moved.h5ad", Path("moved.h5ad").absolute()):
+        for configuration in ([], [config]):
+            arguments = [*configuration, "--data", data, "--resume", folder]
+            assert deconv("train", *arguments)[0] == 0
+    assert known_run_ids(folder) == [result.run_id]
 
 
 def test_resume_refuses_changed_data(store, small_config, tmp_path):

@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -16,8 +19,10 @@ from mlflow.tracking import MlflowClient
 
 from deconv.errors import InputError
 from experiments.own_run import SPOOL_TAG
+from experiments.reading import run_artifact
 from experiments.sent import SENT, known_run_ids
 from experiments.spool import SPOOL, read_spool
+from experiments.store import TrackingError
 from experiments.sync import BusyError, sync_folder
 
 NOWHERE = "http://127.0.0.1:9"  # the port "discard": nobody listens
@@ -49,9 +54,7 @@ def test_without_a_server_a_run_is_whole_and_synced_later_is_identical(store_at,
     assert tracked.run_id is None
     n_lines = len(tracked.spool.entries)
     message = capsys.readouterr().err
-    reason = (
-        "the tracking store does not take the run's record; got [Errno 111] Connection refused"
-    )
+    reason = "cannot open the tracking store; got [Errno 111] Connection refused"
     assert message.count(f"kept: {NOWHERE}: {reason}\n") == 1
     assert f"{n_lines} records kept; send them with: deconv sync {folder}" in message
 
@@ -186,6 +189,34 @@ def test_command_sends_all_runs_of_the_directory(
     assert "no record of a run" in error
 
 
+@pytest.mark.parametrize(
+    "note", ["{", "[]", '{"sqlite:///a": []}', '{"sqlite:///a": {"run_id": "", "aside": {}}}']
+)
+def test_folder_with_a_fault_keeps_no_other_from_being_sent(
+    finished, store_at, tmp_path, deconv, note
+):
+    folder, _ = finished
+    uri = store_at("faults")
+    bad = shutil.copytree(folder, folder.with_name("a"))
+    (bad / SENT).write_text(note)
+    status, output, error = deconv("sync", tmp_path / "none", "--directory", "x", bad, folder)
+    assert status == 2
+    assert f"error: {tmp_path / 'none'}: no record of a run" in error
+    assert f"error: {bad / SENT}: not readable; got" in error
+    assert error.count("\n") == 2
+    assert output.startswith(f"{folder}: ")
+    assert len(runs_in(uri)) == 1
+
+
+def test_folder_without_runs_is_told(store_at, tmp_path, deconv):
+    store_at("nothing")
+    status, _, error = deconv("sync", "--directory", tmp_path / "none")
+    assert (status, error) == (2, f"error: {tmp_path / 'none'}: no such folder of runs\n")
+    (tmp_path / "empty").mkdir()
+    expected = (0, f"no runs in {tmp_path / 'empty'}\n", "")
+    assert deconv("sync", "--directory", tmp_path / "empty") == expected
+
+
 def test_sender_at_work_keeps_a_second_one_out(finished, store_at):
     import fcntl
 
@@ -261,7 +292,9 @@ def test_changed_or_missing_file_is_put_aside(finished, store_at):
     assert sync_folder(folder).n_left == 0
 
 
-def test_read_only_artifact_store_holds_up_no_metrics(store_at, tmp_path, full_disk, capsys):
+def test_read_only_artifact_store_holds_up_no_metrics(
+    store_at, tmp_path, full_disk, capsys, deconv
+):
     uri = store_at("read-only")
     client = MlflowClient(uri)
     client.rename_experiment(client.get_experiment_by_name("light").experiment_id, "other")
@@ -275,10 +308,89 @@ def test_read_only_artifact_store_holds_up_no_metrics(store_at, tmp_path, full_d
     assert "the artifact store did not take the file; got [Errno 30] Read-only" in message
     assert "3 records kept; send them with" in message
     assert len(client.get_metric_history(tracked.run_id, "train/m0")) == 3
+    status, _, error = deconv("sync", folder)
+    assert status == 1
+    assert error.count("\n") == 1  # of three
+    assert error.endswith(" (and 2 more like it)\n")
     subprocess.run(["mount", "-o", "remount,rw", full_disk], check=True)
     (full_disk / "ballast").unlink()
     assert sync_folder(folder).n_left == 0
     assert set(snapshot(uri)["files"]) == {"config.yaml", "figures/miami.png"}
+
+
+def test_bucket_that_is_away_holds_up_no_metrics(store_at, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", NOWHERE)
+    client = MlflowClient(store_at("bucket"))
+    client.rename_experiment(client.get_experiment_by_name("light").experiment_id, "other")
+    client.create_experiment("light", artifact_location="s3://nobucket/x")
+    folder = tmp_path / "runs" / "r"
+    tracked = light_run(folder, wait=30)
+    assert len(client.get_metric_history(tracked.run_id, "train/m0")) == 3
+    assert client.get_run(tracked.run_id).info.status == "FINISHED"
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert message.count("refused: ") == 1
+    assert "EndpointConnectionError: Could not connect to the endpoint URL" in message
+    assert "3 records kept; send them with" in message
+    with pytest.raises(TrackingError, match="Could not connect to the endpoint URL"):
+        run_artifact(client.get_run(tracked.run_id), "config.yaml", tmp_path)
+
+
+@pytest.fixture
+def cutting(tmp_path, empty_store):
+    """A real server behind a proxy that, while told to, hangs up on who sends a file."""
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self):
+            with socket.create_connection(
+                ("127.0.0.1", int(server.uri.rpartition(":")[2]))
+            ) as way:
+                back = threading.Thread(target=self.pass_on, args=(way, self.request))
+                back.start()
+                self.pass_on(self.request, way)
+                back.join()
+
+        def pass_on(self, source, target):
+            with suppress(OSError):
+                while data := source.recv(65536):
+                    if proxy.cuts and b"PUT /api/2.0/mlflow-artifacts/" in data:
+                        break
+                    target.sendall(data)
+            for end in (source, target):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    server = Server(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
+    with server, socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as proxy:
+        proxy.daemon_threads, proxy.cuts = True, True
+        proxy.uri = f"http://127.0.0.1:{proxy.server_address[1]}"
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            thread.join()
+            server.kill()
+
+
+def test_server_that_hangs_up_on_files_holds_up_no_metrics(cutting, tmp_path, capsys, deconv):
+    mlflow.set_tracking_uri(cutting.uri)
+    folder = tmp_path / "runs" / "r"
+    tracked = light_run(folder, wait=60)
+    assert capsys.readouterr().err.count("refused: ") == 1
+    client = MlflowClient(cutting.uri)
+    assert len(client.get_metric_history(tracked.run_id, "train/m0")) == 3
+    assert client.get_run(tracked.run_id).info.status == "FINISHED"
+    assert sync_folder(folder).n_left == 3
+    cutting.cuts = False
+    status, output, _ = deconv("sync", folder)
+    assert (status, "0 left" in output) == (0, True)
+    assert set(snapshot(cutting.uri)["files"]) == {"config.yaml", "figures/miami.png"}
 
 
 def test_wrong_password_is_one_message(tmp_path, empty_store, monkeypatch, capsys, deconv):
@@ -313,6 +425,6 @@ def test_wrong_password_is_one_message(tmp_path, empty_store, monkeypatch, capsy
         assert "MLFLOW_TRACKING_USERNAME" in error
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a password of this test")
         status, output, _ = deconv("sync", folder)
-        assert status == 0
+        assert (status, output.count("\n")) == (0, 1), output  # without MLflow's links
         assert "0 left" in output
         assert set(snapshot(server.uri)["files"]) == {"config.yaml", "figures/miami.png"}

@@ -8,6 +8,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 from studies import DECONV
 
+from experiments.config import load_config
+from experiments.rundir import RunFolder
 from tuning.claims import Claims
 from tuning.launch import find_study
 from tuning.lease import lease_of
@@ -161,3 +163,14 @@ def test_watch_outlives_a_database_that_restarts(begin, monkeypatch):
     begun = time.monotonic()
     watch(study, Console(quiet=True))
     assert time.monotonic() - begun >= 2  # it asked again
+
+
+def test_job_that_goes_on_with_a_run_reads_its_data_where_they_lie_now(
+    deconv, atlas_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder.create(load_config("demo", data="gone.h5ad"), "demo").path.absolute()
+    asked = ("train", "--resume", folder, "--slurm", "gpua100", "--dry-run")
+    line = f"train --resume {folder} --device auto"
+    assert f"{line} &" in deconv(*asked)[1]
+    assert f"{line} --data {atlas_file} &" in deconv(*asked, "--data", atlas_file)[1]

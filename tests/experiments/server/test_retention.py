@@ -82,6 +82,7 @@ def test_command_deletes_rows_and_files_and_dry_run_does_not(client, run_of, dec
     kept = Path(client.get_run(finished).info.artifact_uri)
     assert [p.name for p in kept.iterdir()] == ["checkpoint_best.pt"]
     assert "0 thing(s)" in deconv("server", "gc")[1]
+    assert "not in the range" in deconv("server", "gc", "--older-than", "-5")[2]
 
 
 def test_registered_model_keeps_its_run_and_all_its_files(client, settings, run_of):
