@@ -79,8 +79,14 @@ def export(source: Path, output: Path, build: str) -> None:
     donors any more, means, dispersion and coverage profile.
     """
     from deconv.bundle import read_bundle
-    from deconv.formats.atlases import open_atlas, reference_of, write_atlas
+    from deconv.formats.atlases import (
+        open_atlas,
+        reference_of,
+        require_atlas_name,
+        write_atlas,
+    )
 
+    require_atlas_name(output)
     if source.is_dir():
         reference = reference_of(read_bundle(source).atlas)
     else:

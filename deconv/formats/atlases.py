@@ -6,7 +6,7 @@ import numpy as np
 
 from deconv.atlas import Atlas
 from deconv.errors import InputError, MismatchError
-from deconv.files import require_file
+from deconv.files import require_file, require_place
 from deconv.formats import open_counts
 from deconv.formats.array_csv import ARRAY_BUILD, read_array_means
 from deconv.formats.atlas_h5ad import is_atlas_of_means, read_means_h5ad, write_means
@@ -111,13 +111,15 @@ def require_atlas_name(path: Path) -> None:
     Raises
     ------
     InputError
-        If it ends with none of ``.h5ad``, ``.tsv`` and ``.tsv.gz``.
+        If it ends with none of ``.h5ad``, ``.tsv`` and ``.tsv.gz``, or see
+        `deconv.files.require_place`.
     """
     if not path.name.lower().endswith((".h5ad", ".tsv", ".tsv.gz")):
         raise InputError(
             "unknown suffix", where=path, got=path.suffix or "none",
             expected=".h5ad, .tsv or .tsv.gz",
         )  # fmt: skip
+    require_place(path)
 
 
 def write_atlas(reference: Reference, path: Path) -> None:
