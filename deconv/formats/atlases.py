@@ -1,5 +1,6 @@
 """Every form of an atlas, opened by one function."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ from deconv.files import require_file, require_place
 from deconv.formats import open_counts
 from deconv.formats.array_csv import ARRAY_BUILD, read_array_means
 from deconv.formats.atlas_h5ad import is_atlas_of_means, read_means_h5ad, write_means
-from deconv.formats.atlas_tables import MARK, read_atlas_table, read_means, write_atlas_table
+from deconv.formats.atlas_tables import read_atlas_table, read_means, write_atlas_table
+from deconv.formats.builds import of_build
 from deconv.formats.counts_tsv import label_samples
 from deconv.formats.format import Head, ReadOptions
+from deconv.formats.region_file import MARK
+from deconv.genomes import known_build
 from deconv.reference import Means, Reference
 from deconv.regions import UNKNOWN_BUILD
 from deconv.store import write_h5ad
@@ -62,17 +66,12 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
 def _means(path: Path, build: str) -> Means | Reference | None:
     """Open what is not just counts; None if it may be those."""
     require_file(path)
-    name = path.name.lower()
+    build, name = known_build(build), path.name.lower()
     if name.endswith(".h5ad"):
         if not is_atlas_of_means(path):
             return None
         means = read_means_h5ad(path)
-        if build not in (UNKNOWN_BUILD, means.regions.build):
-            raise MismatchError(
-                "the file states another genome build",
-                where=path, got=means.regions.build, expected=build,
-            )  # fmt: skip
-        return means
+        return replace(means, regions=of_build(means.regions, build, where=path))
     if not name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
         return None
     header = Head(path).first

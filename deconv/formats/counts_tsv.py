@@ -14,6 +14,7 @@ import pandas as pd
 from deconv.counts import RegionCounts, Samples
 from deconv.errors import DeconvError, InputError
 from deconv.files import require_file
+from deconv.formats.builds import build_or_fitting
 from deconv.formats.format import Format, Head, ReadOptions
 from deconv.formats.tables import integers, read_text
 from deconv.genomes import refuse_other_build
@@ -24,6 +25,8 @@ _METH, _DEPTH = "_METH", "_DEPTH"
 
 def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
     """Read a counts table; its samples have no tissues yet, see `label_samples`.
+
+    A build that is not stated is inferred where the coordinates fit one only.
 
     Raises
     ------
@@ -46,19 +49,17 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
     if len(missing):
         raise InputError("no chromosome", where=f"{path}, line {missing[0] + 2}")
     chrom = table[header["chrom"]].str.strip().to_numpy(dtype=str)
+    end = integers(table[header["end"]], path)
+    build, inferred = build_or_fitting(build, chrom, end)
     try:
-        regions = RegionSet(
-            chrom,
-            integers(table[header["start"]], path),
-            integers(table[header["end"]], path),
-            build,
-        )
+        regions = RegionSet(chrom, integers(table[header["start"]], path), end, build)
         refuse_other_build(chrom, regions.end, build, where=path)
         return RegionCounts(
             np.stack([integers(table[n + _METH], path) for n in names]).astype(np.int32),
             np.stack([integers(table[n + _DEPTH], path) for n in names]).astype(np.int32),
             regions,
             pd.DataFrame(index=pd.Index(names, name="sample")),
+            notes=inferred,
         )
     except DeconvError as error:
         if str(error).startswith(str(path)):

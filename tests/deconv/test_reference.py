@@ -14,7 +14,7 @@ REAL = {  # tissues, regions, feature, build (stated, or told from the coordinat
     "uxm/Atlas.U25.l4.hg19.tsv": (36, 900, "u_fragment", "hg19", False),
     "meth_atlas/reference_atlas.csv": (25, 6105, "cpg", "array", False),
     "nanomix/39Bisulfite.tsv": (39, 7697, "cpg", "hg38", False),
-    "metdecode/atlas-with-rep.tsv": (13, 294, "cpg", "unknown", True),
+    "metdecode/atlas-with-rep.tsv": (13, 294, "cpg", "hg38", True),
 }
 MEANS = """chr\tstart\tend\tA\tB\tC
 chr1\t10\t20\t0.1\t0.9\tNA
