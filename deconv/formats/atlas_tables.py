@@ -35,6 +35,7 @@ VERSION = 1
 _NAMES = {"chr": "chrom", "startCpG": "start_cpg", "endCpG": "end_cpg"}
 _REGION = ("chrom", "start", "end", "start_cpg", "end_cpg", "target", "name", "direction")
 _RHO, _PROFILE = "_rho", "_profile"
+_SPECIAL = (*_REGION, _RHO, _PROFILE)
 
 
 def read_means(path: Path, *, build: str = UNKNOWN_BUILD) -> Means:
@@ -105,7 +106,14 @@ def read_atlas_table(path: Path, *, build: str = UNKNOWN_BUILD) -> Reference:
 
 
 def write_atlas_table(reference: Reference, path: Path) -> None:
-    """Write a reference, whole or not at all; gzip if the name ends with ``.gz``."""
+    """Write a reference, whole or not at all; gzip if the name ends with ``.gz``.
+
+    Raises
+    ------
+    InputError
+        If a tissue or sample has a name that such a table cannot have.
+    """
+    _refuse_names(reference, path)
     regions = reference.regions
     names = {new: old for old, new in _NAMES.items() if old != "chr"}
     table = pd.DataFrame(regions.columns()).rename(columns=names)
@@ -147,11 +155,24 @@ def write_atlas_table(reference: Reference, path: Path) -> None:
             temporary.write_text(content, encoding="utf-8")
 
 
+def _refuse_names(reference: Reference, path: Path) -> None:
+    """Refuse names that would be read as no tissue, as another column or as two fields."""
+    names = reference.tissues if reference.donors is None else reference.donors.samples.index
+    columns = {name.lower() for name in (*_SPECIAL, *_NAMES)} if reference.donors is None else ()
+    for name in map(str, names):
+        plain = name.strip().lower()
+        if not plain or plain in columns or not name.isprintable() or '"' in name:
+            raise InputError(
+                "a table cannot have a tissue or sample of this name", where=path,
+                got=repr(name), expected="another name, or an .h5ad",
+            )  # fmt: skip
+
+
 def _means(
     table: pd.DataFrame, regions: RegionSet, path: Path, header: dict[str, Any] | None = None
 ) -> Means:
     table = table.rename(columns=_NAMES)
-    special = [c for c in (*_REGION, _RHO, _PROFILE) if c in table]
+    special = [c for c in _SPECIAL if c in table]
     tissues = [str(c) for c in table.columns if c not in special]
     if len(tissues) < 2:
         raise InputError(

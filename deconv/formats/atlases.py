@@ -13,7 +13,7 @@ from deconv.formats.array_csv import ARRAY_BUILD, read_array_means
 from deconv.formats.atlas_h5ad import is_atlas_of_means, read_means_h5ad, write_means
 from deconv.formats.atlas_tables import read_atlas_table, read_means, write_atlas_table
 from deconv.formats.builds import of_build
-from deconv.formats.counts_tsv import label_samples
+from deconv.formats.counts_tsv import labelled
 from deconv.formats.format import Head, ReadOptions
 from deconv.formats.region_file import MARK
 from deconv.genomes import known_build
@@ -24,7 +24,13 @@ from deconv.store import write_h5ad
 SUFFIXES = (".h5ad", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".csv", ".csv.gz")
 
 
-def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = None) -> Reference:
+def open_atlas(
+    path: Path,
+    *,
+    build: str = UNKNOWN_BUILD,
+    labels: Path | None = None,
+    pseudo_coverage: int | None = None,
+) -> Reference:
     """Open an atlas of any known form.
 
     Parameters
@@ -38,6 +44,8 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
     labels
         Of pure samples: a table of their tissues and donors, see
         `deconv.formats.counts_tsv.label_samples`.
+    pseudo_coverage
+        Of pure samples in formats without coverage, see `ReadOptions`.
 
     Raises
     ------
@@ -57,10 +65,13 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
         return Reference(means=means)
     if means is not None:
         return means
-    counts = open_counts(path, options=ReadOptions(build=build))
-    if "tissue" in counts.samples and labels is None:
-        return Reference(donors=counts)
-    return Reference(donors=label_samples(counts, labels))
+    options = ReadOptions(build=build, pseudo_coverage=pseudo_coverage)
+    counts = open_counts(path, options=options)
+    donors = labelled(counts, labels, where=path)
+    try:
+        return Reference(donors=donors)
+    except InputError as error:
+        raise InputError(str(error), where=path) from error
 
 
 def _means(path: Path, build: str) -> Means | Reference | None:

@@ -80,6 +80,34 @@ def _sample_names(columns: list[str], path: Path) -> list[str]:
     return names
 
 
+def labelled(counts: Samples, table: Path | None, *, where: object) -> Samples:
+    """Return pure samples with tissue and donor, as they say, a table does, or names tell.
+
+    What the samples call a ``group`` is their tissue; each is a donor of its own where that
+    is not said. See `label_samples` for the table and for the names.
+
+    Raises
+    ------
+    InputError
+        Of the table or, of the file ``where`` the samples are from, if a tissue is not known.
+    """
+    if table is not None:
+        return label_samples(counts, table)
+    samples = counts.samples
+    if "tissue" not in samples and "group" in samples:
+        samples = samples.rename(columns={"group": "tissue"})
+    if "donor" not in samples:
+        samples = samples.assign(donor=samples.index)
+    try:
+        if "tissue" not in samples:
+            return label_samples(counts)
+        found = counts.labelled(samples)
+        found.require("tissue", "donor")
+    except DeconvError as error:
+        raise InputError(str(error), where=where) from error
+    return found
+
+
 def label_samples(counts: Samples, table: Path | None = None) -> Samples:
     """Say which tissue and donor each sample is.
 
@@ -103,7 +131,7 @@ def label_samples(counts: Samples, table: Path | None = None) -> Samples:
         if plain:
             raise InputError(
                 "no tissue in a sample name", got=plain[0],
-                expected="tissue-replicate, or a table of sample and tissue",
+                expected="tissue-replicate, or a table of sample and tissue (--labels)",
             )  # fmt: skip
         labels = pd.DataFrame({"tissue": [n.split("-")[0] for n in names]}, index=names)
     else:

@@ -134,7 +134,7 @@ def test_file_that_is_no_map_is_refused(tmp_path, text):
 
 
 def test_all_merged_into_one_tissue_is_refused(means):
-    with pytest.raises(InputError, match="two tissues or more"):
+    with pytest.raises(ConfigError, match="fewer than two tissues; got N; expected two or more"):
         regroup(means, TissueMap(merge={"N": ("A", "B", "C")}))
 
 
