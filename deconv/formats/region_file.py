@@ -103,6 +103,8 @@ def table_header(path: Path) -> dict[str, Any] | None:
     first = Head(path).first
     if not first.startswith(MARK):
         return None
+    if "\ufffd" in first:  # which stands for bytes that are no text
+        raise InputError("the first line is damaged", where=path, expected="UTF-8")
     try:
         header = json.loads(first.removeprefix(MARK))
     except ValueError as error:

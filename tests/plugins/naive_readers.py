@@ -185,6 +185,25 @@ def _table(content, separator):
     return rows[0], rows[1:]
 
 
+def naive_table(content):
+    """Return header and rows of a table separated by tabs."""
+    return _table(content, "\t")
+
+
+def naive_sheet(content):
+    """Return sample and path of each row of a sample sheet."""
+    header, rows = _table(content, ",")
+    names = [name.strip(" \ufeff").lower() for name in header]
+    found = []
+    for row in rows:
+        row = ["" if text in ("NA", "NaN", "nan") else text.strip() for text in row]
+        if any(row):
+            found.append((row[names.index("sample")], row[names.index("path")]))
+    if not all(sample and path for sample, path in found):
+        raise ValueError("no sample or path")
+    return found
+
+
 _NUMBER = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
 
 
