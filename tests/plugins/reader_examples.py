@@ -41,7 +41,7 @@ REGIONS = RegionSet(
 )
 """Where the examples of genome-wide formats are counted."""
 
-MARKERS = replace(REGIONS, feature="u_fragment", direction=np.array(["U", "M", "U"]))
+MARKERS = replace(REGIONS, feature="u_fragment", direction=np.array(["M", "U", "U"]))
 """The same places, where fragments are counted."""
 
 
@@ -136,12 +136,12 @@ EXAMPLES = [
     Example(
         "pat",
         "fragments.pat",
-        # Of the first region: 3 M, 4 X, 5 U, and one too short; of the second: 1 M.
-        b"chr1\t1\tTCC\t3\nchr1\t2\tTTC\t4\nchr1\t2\tTTT\t5\nchr1\t3\tT.CCH\t1\n"
-        b"chr2\t8\tTTC\t2\n",
+        # Of the first region: 3 M, 4 and 6 X, 5 U, and one too short; of the second: 1 M, 2 U.
+        b"chr1\t1\tTCC\t3\nchr1\t2\tTTC\t4\nchr1\t2\tTCC\t6\nchr1\t2\tTTT\t5\n"
+        b"chr1\t3\tT.CCH\t1\nchr1\t6\tTT\t2\nchr2\t8\tTTC\t2\n",
         ["fragments"],
-        [[5, 1, 0]],
-        [[12, 1, 0]],
+        [[3, 2, 0]],
+        [[18, 3, 0]],
         MARKERS,
         ReadOptions(min_cpgs=2),
         bgzip,
