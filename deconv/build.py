@@ -10,10 +10,10 @@ import pandas as pd
 
 from deconv.convert import convert_files
 from deconv.counts import RegionCounts, Samples
-from deconv.errors import DeconvError, InputError
+from deconv.errors import InputError
 from deconv.formats import ReadOptions
 from deconv.formats.atlases import open_atlas
-from deconv.formats.counts_tsv import label_samples
+from deconv.formats.counts_tsv import labelled
 from deconv.formats.region_file import read_regions
 from deconv.inputs import Source, is_sheet
 from deconv.reference import Reference
@@ -29,6 +29,7 @@ def build_reference(
     regions_path: Path | None = None,
     build: str = UNKNOWN_BUILD,
     folder: Path = Path(),
+    pseudo_coverage: int | None = None,
     n_jobs: int | None = None,
     advance: Callable[[int, int], object] = lambda n_done, n_files: None,
 ) -> Reference:
@@ -46,8 +47,15 @@ def build_reference(
         Where to count, for files that hold single CpGs or reads.
     folder
         Where that file lies until the reference is forgotten, without a name.
+    pseudo_coverage
+        See `ReadOptions`.
     n_jobs, advance
         See `convert_files`.
+
+    Returns
+    -------
+    The reference; the ``notes`` of its donors say how the files were read, and what is wrong
+    with them.
 
     Raises
     ------
@@ -55,14 +63,21 @@ def build_reference(
         If a file is malformed, names no tissue, or has other regions than the first.
     """
     if len(paths) == 1 and regions_path is None and not is_sheet(paths[0]) and _is_atlas(paths[0]):
-        return open_atlas(paths[0], build=build, labels=labels)
+        return open_atlas(paths[0], build=build, labels=labels, pseudo_coverage=pseudo_coverage)
     regions = None if regions_path is None else read_regions(regions_path, build=build)
+    options = ReadOptions(build=build, pseudo_coverage=pseudo_coverage)
     with staging_folder(folder) as staging:
-        convert_files(
-            paths, staging / "donors.h5ad", regions=regions, options=ReadOptions(build=build),
+        done = convert_files(
+            paths, staging / "donors.h5ad", regions=regions, options=options,
             n_jobs=n_jobs, label=partial(_labelled, labels=labels), advance=advance,
         )  # fmt: skip
-        return Reference(donors=open_h5ad(staging / "donors.h5ad"))
+        serious = [f for f in done.findings if f.severity != "note"]
+        wrong = [f"{f.severity}: {f.sample}: {f.reason}" for f in serious]
+        donors = replace(open_h5ad(staging / "donors.h5ad"), notes=(*done.notes, *wrong))
+        try:
+            return Reference(donors=donors)
+        except InputError as error:
+            raise InputError(str(error), where=", ".join(map(str, paths[:3]))) from error
 
 
 def concatenate(parts: Sequence[RegionCounts]) -> RegionCounts:
@@ -92,18 +107,5 @@ def _is_atlas(path: Path) -> bool:
 
 
 def _labelled(counts: Samples, source: Source, *, labels: Path | None) -> Samples:
-    samples = counts.samples
-    if labels is not None:
-        return label_samples(counts, labels)
-    if "tissue" not in samples and "group" in samples:
-        samples = samples.rename(columns={"group": "tissue"})
-    if "tissue" not in samples:
-        try:
-            return label_samples(counts)
-        except DeconvError as error:
-            raise InputError(str(error), where=source.path) from error
-    if "donor" not in samples:
-        samples = samples.assign(donor=samples.index)
-    labelled = counts.labelled(samples[["tissue", "donor"]])
-    labelled.require("tissue", "donor")
-    return labelled
+    found = labelled(counts, labels, where=source.path)
+    return found.labelled(found.samples[["tissue", "donor"]])

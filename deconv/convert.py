@@ -101,6 +101,11 @@ def convert_files(
     measured = quality.join([part.measured for part in parts])
     measured = replace(measured, alike=alike)
     notes = [f"{part.path}: {note}" for part in parts for note in part.notes]
+    if regions.build == UNKNOWN_BUILD:
+        notes.append(
+            f"{output}: the genome build is not known: state it (--build), here or where the file"
+            " is used"
+        )
     return Converted(notes, measured, find(measured))
 
 

@@ -4,14 +4,21 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deconv.errors import DeconvError, InputError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+_PATH = {
+    errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT,
+    errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+_KEPT = 60  # letters of a name that a temporary one ends with, so that it is short enough
 
 
 @contextmanager
@@ -22,12 +29,17 @@ def replacing(path: Path) -> Iterator[Path]:
     the new one. The temporary name keeps the suffixes, by which writers pick a format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name[-_KEPT:]}")
     try:
+        temporary.touch()  # not all writers say which path they cannot write
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -55,10 +67,15 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors(where: object, expected: str) -> Iterator[None]:
-    """Turn the errors of a full or failing disk into a `DeconvError`."""
+    """Turn the errors of a full or failing disk, or of a path, into a `DeconvError`."""
     try:
         yield
     except OSError as error:
+        if error.errno in _PATH and error.filename is not None:
+            raise InputError(
+                "the path cannot be read or written", where=os.fsdecode(error.filename),
+                got=error.strerror,
+            ) from error  # fmt: skip
         if error.errno not in _DISK:
             raise
         raise DeconvError(
@@ -67,40 +84,63 @@ def disk_errors(where: object, expected: str) -> Iterator[None]:
 
 
 def require_file(path: Path) -> None:
-    """Refuse a path that is not a file with content.
+    """Refuse a path that is not a file with content which can be read.
 
     Raises
     ------
     InputError
-        If it does not exist, is a folder or is empty.
+        If it does not exist, is a folder, is empty, or may not be read.
     """
-    if not path.exists():
-        raise InputError("no such file", where=path)
-    if not path.is_file():
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError("no such file", where=path) from error
+    except OSError as error:
+        raise InputError("the file cannot be read", where=path, got=error.strerror) from error
+    if not stat.S_ISREG(status.st_mode):
         raise InputError("not a file", where=path)
-    if not path.stat().st_size:
+    if not status.st_size:
         raise InputError("the file is empty", where=path)
 
 
-def require_page_name(path: Path) -> None:
-    """Refuse a name that is not of an .html file, before the work is done; make its folder.
+def require_place(path: Path) -> None:
+    """Refuse a path that no file can be written under, before the work is done.
+
+    Its folder need not be there yet.
 
     Raises
     ------
     InputError
-        If it has another suffix, is a folder, or its folder takes no files.
+        If it is a folder, its name is too long, or its folder can be neither made nor written.
     """
-    if path.suffix != ".html" or path.is_dir():
-        raise InputError("not the name of a page", where=path, expected="a file .html")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        takes_files, reason = os.access(path.parent, os.W_OK | os.X_OK), "no leave to write there"
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with suppress(FileNotFoundError):
+            path.stat()
+        folder = next(p for p in path.absolute().parents if p.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        takes_files, reason = False, str(error)
-    if not takes_files:
         raise InputError(
-            "no page can be written here", where=path, got=reason, expected="another folder"
-        )
+            "no file can be written here", where=path, got=error.strerror,
+            expected="the name of a file, in a folder that can be written",
+        ) from error  # fmt: skip
+
+
+def require_page_name(path: Path) -> None:
+    """Refuse a name that is not of an .html file, before the work is done.
+
+    Raises
+    ------
+    InputError
+        If it has another suffix, or see `require_place`.
+    """
+    if path.suffix != ".html":
+        raise InputError("not the name of a page", where=path, expected="a file .html")
+    require_place(path)
 
 
 def file_hash(path: Path) -> str:

@@ -5,6 +5,7 @@ CpGs is that of all CG dinucleotides in them, the mitochondrial genome included,
 how wgbstools numbers CpGs and so the length of its ``.beta`` files.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -50,6 +51,19 @@ GENOMES = {
     ),
 }
 """Builds whose coordinates can be checked; others are taken at their name."""
+
+
+_ALIASES = {"grch37": "hg19", "grch38": "hg38", "grcm38": "mm10"}
+
+
+def known_build(name: str) -> str:
+    """Return a build's name as it is in `GENOMES`; others as they are written.
+
+    Letter case does not matter, nor patches: GRCh38.p14 has the coordinates of hg38.
+    """
+    plain = re.sub(r"\.p\d+$", "", name.strip().lower())
+    plain = _ALIASES.get(plain, plain)
+    return plain if plain in (*GENOMES, "unknown") else name
 
 
 def plain_chromosome(name: str) -> str:

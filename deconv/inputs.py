@@ -87,7 +87,11 @@ def is_sheet(path: Path) -> bool:
         If it is a sheet as Excel writes it in some languages, with semicolons.
     """
     separator = _SUFFIXES.get(path.suffix.lower())
-    if separator is None or not path.is_file() or not path.stat().st_size:
+    if separator is None:
+        return False
+    try:
+        require_file(path)
+    except InputError:  # of no format either, as who opens it is told
         return False
     first = Head(path).first
     names = [name.strip(' "\ufeff').lower() for name in first.split(separator)]
@@ -131,12 +135,19 @@ def read_sheet(path: Path, *, need_files: bool = True) -> list[Source]:
     _refuse(table, table["sample"].duplicated(), "a sample is listed twice", path, "sample")
     files = table["path"].map(lambda name: path.parent / name)
     if need_files:
-        _refuse(table, ~files.map(Path.is_file), "no such file", path, "path")
+        _refuse(table, ~files.map(_is_there), "no such file", path, "path")
     table = table.set_index("sample")
     return [
         Source(Path(file), rows, path)
         for file, rows in table.groupby(files.to_numpy(), sort=False)
     ]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # who opens it is told why it cannot be
+        return True
 
 
 def _refuse(

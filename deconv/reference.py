@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from jaxtyping import Float
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from deconv.atlas import Atlas, atlas_from_means, build_atlas
 from deconv.configuration import Section
@@ -51,10 +51,7 @@ class Means:
         twice = sorted({t for t in self.tissues if self.tissues.count(t) > 1})
         if twice:
             raise InputError("a tissue occurs twice", got=twice[0])
-        if len(self.tissues) < 2:
-            raise InputError(
-                "an atlas needs two tissues or more", got=", ".join(self.tissues) or "none"
-            )
+        _require_two(self.tissues)
 
     @cached_property
     def atlas(self) -> Atlas:
@@ -81,6 +78,7 @@ class Reference:
             raise ValueError("a reference has donors or means")
         if self.donors is not None:
             self.donors.require("tissue", "donor")
+            _require_two(self.tissues)
 
     @cached_property
     def atlas(self) -> Atlas:
@@ -111,11 +109,28 @@ class Reference:
         return self.means.tissues
 
 
+def _require_two(tissues: Sequence[str]) -> None:
+    if len(tissues) < 2:
+        raise InputError("an atlas needs two tissues or more", got=", ".join(tissues) or "none")
+
+
 class TissueMap(Section):
     """Which tissues of a reference become one, and which are left out."""
 
     merge: Mapping[str, tuple[str, ...]] = {}
     drop: tuple[str, ...] = ()
+
+    @field_validator("merge")
+    @classmethod
+    def _has_names_and_members(
+        cls, merge: Mapping[str, tuple[str, ...]]
+    ) -> Mapping[str, tuple[str, ...]]:
+        for new, members in merge.items():
+            if not new.strip():
+                raise ValueError("a new name is empty")
+            if not members:
+                raise ValueError(f"nothing becomes {new}")
+        return merge
 
 
 def read_tissue_map(path: Path) -> TissueMap:
@@ -134,8 +149,10 @@ def read_tissue_map(path: Path) -> TissueMap:
         raise ConfigError("not a readable YAML file", where=path, got=reason) from error
     except ValidationError as error:
         first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
         raise ConfigError(
-            f"not a map of tissues: {'.'.join(map(str, first['loc']))} {first['msg']}", where=path,
+            f"not a map of tissues: {place}: {reason}", where=path,
             expected="merge: {new name: [tissue, tissue]} and drop: [tissue]",
         ) from error  # fmt: skip
 
@@ -149,10 +166,16 @@ def regroup(reference: Reference, wanted: TissueMap, *, where: object = None) ->
     Raises
     ------
     ConfigError
-        If a tissue is not in the reference, is named twice, or a new name is that of
-        another tissue.
+        If a tissue is not in the reference, is named twice, a new name is that of another
+        tissue, or fewer than two tissues are left.
     """
     new_name = _new_names(reference.tissues, wanted, where)
+    left = sorted(set(new_name.values()))
+    if len(left) < 2:
+        raise ConfigError(
+            "the map leaves fewer than two tissues", where=where, got=", ".join(left) or "none",
+            expected="two or more: one alone is no atlas",
+        )  # fmt: skip
     if reference.donors is not None:
         tissue = reference.donors.samples["tissue"]
         kept = reference.donors.take(np.flatnonzero(tissue.isin(list(new_name)).to_numpy()))

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from deconv.errors import InputError, MismatchError
-from deconv.genomes import plain_chromosomes
+from deconv.genomes import known_build, plain_chromosomes, refuse_other_build
 
 Feature = Literal["cpg", "u_fragment"]
 """`cpg`: methylated CpG observations of all; `u_fragment`: unmethylated fragments of all, or
@@ -71,9 +71,12 @@ class RegionSet:
                 f"{bad.size} region(s) are not intervals", got=self.names[bad[0]],
                 expected="0 <= start < end",
             )  # fmt: skip
-        names, n_uses = np.unique(self.names, return_counts=True)
-        if len(names) < len(self):
-            raise InputError("a region occurs twice", got=names[n_uses > 1][0])
+        seen: dict[str, int] = {}
+        for i, name in enumerate(self._plain_names):
+            first = seen.setdefault(name, i)
+            if first < i:
+                names = dict.fromkeys((str(self.names[first]), str(self.names[i])))
+                raise InputError("a region occurs twice", got=" and ".join(names))
         if (self.start_cpg is None) != (self.end_cpg is None):
             raise InputError("CpG indices of one end only", expected="startCpG and endCpG")
         if self.start_cpg is not None and self.end_cpg is not None:
@@ -102,7 +105,7 @@ class RegionSet:
         rows = zip(self.chrom, self.start.tolist(), self.end.tolist(), strict=True)
         return np.array([f"{c}:{s}-{e}" for c, s, e in rows])
 
-    @property
+    @cached_property
     def _plain_names(self) -> list[str]:
         """Names that are the same for `chr1` and `1`."""
         chrom = plain_chromosomes(self.chrom)
@@ -192,7 +195,8 @@ class RegionSet:
     ) -> Int[np.ndarray, " R"]:
         """Return the position of each of these regions in ``other``, -1 where it is absent.
 
-        Chromosomes `chr1` and `1` are the same; `deconv.genomes.naming_note` says so.
+        Chromosomes `chr1` and `1` are the same; `deconv.genomes.naming_note` says so. Regions
+        of an unknown build are taken to be of that of the data, if they exist in it.
 
         Parameters
         ----------
@@ -206,9 +210,11 @@ class RegionSet:
         Raises
         ------
         MismatchError
-            If builds, features or directions differ, or too few regions match.
+            If genome builds, features or directions differ, or too few regions match.
         """
-        if self.build != other.build:
+        if self.build == UNKNOWN_BUILD:
+            refuse_other_build(self.chrom, self.end, other.build, where=where)
+        elif known_build(self.build) != known_build(other.build):
             raise MismatchError(
                 "the genome build differs (state it with --build if the file does not; regions"
                 " are not lifted over)",

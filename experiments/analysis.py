@@ -13,10 +13,12 @@ from deconv.counts import RegionCounts, Samples
 from deconv.errors import InputError
 from deconv.findings import Finding
 from deconv.formats import ReadOptions
+from deconv.genomes import naming_note
 from deconv.inference import BATCH_SIZE
 from deconv.inputs import Source
 from deconv.predictor import Deconvolution
 from deconv.quality import Measured
+from deconv.regions import UNKNOWN_BUILD
 from deconv.reported import NOT_ASSESSABLE, hidden_tissues, reported_table
 from deconv.trained_range import sample_figures
 from experiments.models import Model
@@ -76,7 +78,11 @@ class Analysis:
             f"{source.path}: {len(counts)} sample(s), "
             f"{n_found} of the model's {len(wanted)} regions"
         )
-        self._notes += [f"{source.path}: {note}" for note in counts.notes]
+        there = counts.regions
+        notes = [*counts.notes, *naming_note(there.chrom.tolist(), wanted.chrom.tolist())]
+        if wanted.build == UNKNOWN_BUILD != there.build:
+            notes.append(f"the model's genome build is not known; the file's is {there.build}")
+        self._notes += [f"{source.path}: {note}" for note in notes]
 
     def part(self) -> Part:
         """Return what was found so far."""

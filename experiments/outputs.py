@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from deconv.errors import InputError
-from deconv.files import replacing, write_text
+from deconv.files import replacing, require_place, write_text
 from deconv.plots import composition
 from deconv.quality_tables import plain, quality_json
 from experiments import pages
@@ -45,13 +45,14 @@ def check_output(output: Path) -> None:
     Raises
     ------
     InputError
-        If it has another suffix than ``.csv``, or is a file.
+        If it has another suffix than ``.csv``, or is a file, or nothing can be written there.
     """
     known = output.suffix == ".csv" or output.is_dir()
     if not known and (output.suffix in _FILE_SUFFIXES or output.exists()):
         raise InputError(
             "unknown suffix", where=output, got=output.suffix, expected=".csv, or a folder's name"
         )
+    require_place(output if output.suffix == ".csv" else output / "predictions.csv")
 
 
 _FILE_SUFFIXES = {".json", ".tsv", ".txt", ".html", ".h5ad", ".png", ".xlsx", ".gz", ".pdf"}

@@ -32,6 +32,10 @@ def atlas() -> None:
     help="Regions to count in, for files that hold single CpGs or reads.",
 )  # fmt: skip
 @_BUILD
+@click.option(
+    "--pseudo-coverage", type=click.IntRange(1),
+    help="Observations a mean stands for, in samples that have no coverage.",
+)  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), help="Files read at once.  [default: cores]")
 def build(
     samples: tuple[Path, ...],
@@ -40,6 +44,7 @@ def build(
     map_path: Path | None,
     regions: Path | None,
     build: str,
+    pseudo_coverage: int | None,
     jobs: int | None,
 ) -> None:
     """Make an atlas of SAMPLES.
@@ -58,11 +63,13 @@ def build(
     with reading() as advance:
         reference = build_reference(
             samples, labels=labels, regions_path=regions, build=build, folder=output.parent,
-            n_jobs=jobs, advance=advance,
+            pseudo_coverage=pseudo_coverage, n_jobs=jobs, advance=advance,
         )  # fmt: skip
     if wanted is not None:
         reference = regroup(reference, wanted, where=map_path)
     write_atlas(reference, output)
+    for note in () if reference.donors is None else reference.donors.notes:
+        click.echo(note)
     click.echo(f"{output}: {_described(reference)}")
 
 
@@ -79,8 +86,14 @@ def export(source: Path, output: Path, build: str) -> None:
     donors any more, means, dispersion and coverage profile.
     """
     from deconv.bundle import read_bundle
-    from deconv.formats.atlases import open_atlas, reference_of, write_atlas
+    from deconv.formats.atlases import (
+        open_atlas,
+        reference_of,
+        require_atlas_name,
+        write_atlas,
+    )
 
+    require_atlas_name(output)
     if source.is_dir():
         reference = reference_of(read_bundle(source).atlas)
     else:

@@ -65,13 +65,16 @@ def convert(
     from deconv.commands.progress import reading
     from deconv.convert import convert_files, inferred_build
     from deconv.errors import InputError
-    from deconv.files import write_text
+    from deconv.files import require_place, write_text
     from deconv.formats import make_options
     from deconv.formats.region_file import read_regions
     from deconv.quality_tables import findings_table, quality_json
 
     if output.suffix != ".h5ad":
         raise InputError("unknown suffix", where=output, expected=".h5ad")
+    for path in (output, json_path):
+        if path is not None:
+            require_place(path)
     options = make_options(
         build=build, min_cpgs=min_cpgs, u_at_most=u_at_most, m_at_least=m_at_least,
         pseudo_coverage=pseudo_coverage,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from deconv.counts import RegionCounts, Samples
 from deconv.errors import DeconvError, InputError, MismatchError
+from deconv.formats.builds import of_build
 from deconv.formats.format import Format, ReadOptions, make_options
 from deconv.formats.registry import FORMATS, find_format
 from deconv.regions import UNKNOWN_BUILD, RegionSet
@@ -33,7 +34,8 @@ def open_counts(
     path
         The file; suffix and content must speak for the same format.
     regions
-        Where to count, in files that hold single CpGs or reads. Those that hold regions
+        Where to count, in files that hold single CpGs or reads; if their build is unknown, it
+        is the one that is stated of the file. Those that hold regions
         of their own come at these, in their own order: match them by name.
     options
         What the file does not say itself.
@@ -48,6 +50,8 @@ def open_counts(
     found = find_format(path)
     if found.needs == "nothing":
         return found.read(path, None, options)
+    if regions is not None and regions.build == UNKNOWN_BUILD:
+        regions = of_build(regions, options.build, where="the regions")
     _check_regions(found, path, regions, options)
     try:
         counts = found.read(path, regions, options)

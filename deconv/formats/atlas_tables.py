@@ -24,18 +24,18 @@ import pandas as pd
 from deconv.counts import RegionCounts
 from deconv.errors import DeconvError, InputError
 from deconv.files import replacing
+from deconv.formats.builds import of_build
 from deconv.formats.columns import fractions
-from deconv.formats.format import Head
-from deconv.formats.region_file import read_regions, region_columns
+from deconv.formats.region_file import MARK, read_regions, region_columns, table_header
 from deconv.formats.tables import integers, read_text
 from deconv.reference import Means, Reference
 from deconv.regions import UNKNOWN_BUILD, RegionSet
 
 VERSION = 1
-MARK = "#deconv-atlas "
 _NAMES = {"chr": "chrom", "startCpG": "start_cpg", "endCpG": "end_cpg"}
 _REGION = ("chrom", "start", "end", "start_cpg", "end_cpg", "target", "name", "direction")
 _RHO, _PROFILE = "_rho", "_profile"
+_SPECIAL = (*_REGION, _RHO, _PROFILE)
 
 
 def read_means(path: Path, *, build: str = UNKNOWN_BUILD) -> Means:
@@ -73,20 +73,21 @@ def read_atlas_table(path: Path, *, build: str = UNKNOWN_BUILD) -> Reference:
     Raises
     ------
     InputError
-        If it is damaged, of another version, or states another build.
+        If it is damaged or of another version.
+    MismatchError
+        If it states another build.
     """
-    header = _header(path)
+    header = table_header(path) or {}
     if header.get("version") != VERSION:
         raise InputError(
             "another format version", where=path, got=header.get("version"), expected=VERSION
         )
     try:
         stated, feature = str(header["build"]), header["feature"]
-        if build not in (UNKNOWN_BUILD, stated):
-            raise InputError("the file states another genome build", got=stated, expected=build)
         table = read_text(path, n_skipped=1).rename(columns=_NAMES)
         columns = region_columns(table, path)
         regions = RegionSet.from_columns(columns, stated, feature)
+        regions = of_build(regions, build, where=path)
         if "samples" not in header:
             return Reference(means=_means(table, regions, path, header))
         samples = pd.DataFrame(header["samples"]).set_index("sample")
@@ -105,7 +106,14 @@ def read_atlas_table(path: Path, *, build: str = UNKNOWN_BUILD) -> Reference:
 
 
 def write_atlas_table(reference: Reference, path: Path) -> None:
-    """Write a reference, whole or not at all; gzip if the name ends with ``.gz``."""
+    """Write a reference, whole or not at all; gzip if the name ends with ``.gz``.
+
+    Raises
+    ------
+    InputError
+        If a tissue or sample has a name that such a table cannot have.
+    """
+    _refuse_names(reference, path)
     regions = reference.regions
     names = {new: old for old, new in _NAMES.items() if old != "chr"}
     table = pd.DataFrame(regions.columns()).rename(columns=names)
@@ -147,21 +155,24 @@ def write_atlas_table(reference: Reference, path: Path) -> None:
             temporary.write_text(content, encoding="utf-8")
 
 
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(Head(path).first.removeprefix(MARK))
-    except ValueError as error:
-        raise InputError("the first line is damaged", where=path, got=error) from error
-    if not isinstance(header, dict):
-        raise InputError("the first line is damaged", where=path, expected=f"{MARK}{{...}}")
-    return header
+def _refuse_names(reference: Reference, path: Path) -> None:
+    """Refuse names that would be read as no tissue, as another column or as two fields."""
+    names = reference.tissues if reference.donors is None else reference.donors.samples.index
+    columns = {name.lower() for name in (*_SPECIAL, *_NAMES)} if reference.donors is None else ()
+    for name in map(str, names):
+        plain = name.strip().lower()
+        if not plain or plain in columns or not name.isprintable() or '"' in name:
+            raise InputError(
+                "a table cannot have a tissue or sample of this name", where=path,
+                got=repr(name), expected="another name, or an .h5ad",
+            )  # fmt: skip
 
 
 def _means(
     table: pd.DataFrame, regions: RegionSet, path: Path, header: dict[str, Any] | None = None
 ) -> Means:
     table = table.rename(columns=_NAMES)
-    special = [c for c in (*_REGION, _RHO, _PROFILE) if c in table]
+    special = [c for c in _SPECIAL if c in table]
     tissues = [str(c) for c in table.columns if c not in special]
     if len(tissues) < 2:
         raise InputError(

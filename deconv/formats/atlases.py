@@ -1,18 +1,22 @@
 """Every form of an atlas, opened by one function."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from deconv.atlas import Atlas
 from deconv.errors import InputError, MismatchError
-from deconv.files import require_file
+from deconv.files import require_file, require_place
 from deconv.formats import open_counts
 from deconv.formats.array_csv import ARRAY_BUILD, read_array_means
 from deconv.formats.atlas_h5ad import is_atlas_of_means, read_means_h5ad, write_means
-from deconv.formats.atlas_tables import MARK, read_atlas_table, read_means, write_atlas_table
-from deconv.formats.counts_tsv import label_samples
+from deconv.formats.atlas_tables import read_atlas_table, read_means, write_atlas_table
+from deconv.formats.builds import of_build
+from deconv.formats.counts_tsv import labelled
 from deconv.formats.format import Head, ReadOptions
+from deconv.formats.region_file import MARK
+from deconv.genomes import known_build
 from deconv.reference import Means, Reference
 from deconv.regions import UNKNOWN_BUILD
 from deconv.store import write_h5ad
@@ -20,7 +24,13 @@ from deconv.store import write_h5ad
 SUFFIXES = (".h5ad", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".csv", ".csv.gz")
 
 
-def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = None) -> Reference:
+def open_atlas(
+    path: Path,
+    *,
+    build: str = UNKNOWN_BUILD,
+    labels: Path | None = None,
+    pseudo_coverage: int | None = None,
+) -> Reference:
     """Open an atlas of any known form.
 
     Parameters
@@ -34,6 +44,8 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
     labels
         Of pure samples: a table of their tissues and donors, see
         `deconv.formats.counts_tsv.label_samples`.
+    pseudo_coverage
+        Of pure samples in formats without coverage, see `ReadOptions`.
 
     Raises
     ------
@@ -53,26 +65,24 @@ def open_atlas(path: Path, *, build: str = UNKNOWN_BUILD, labels: Path | None = 
         return Reference(means=means)
     if means is not None:
         return means
-    counts = open_counts(path, options=ReadOptions(build=build))
-    if "tissue" in counts.samples and labels is None:
-        return Reference(donors=counts)
-    return Reference(donors=label_samples(counts, labels))
+    options = ReadOptions(build=build, pseudo_coverage=pseudo_coverage)
+    counts = open_counts(path, options=options)
+    donors = labelled(counts, labels, where=path)
+    try:
+        return Reference(donors=donors)
+    except InputError as error:
+        raise InputError(str(error), where=path) from error
 
 
 def _means(path: Path, build: str) -> Means | Reference | None:
     """Open what is not just counts; None if it may be those."""
     require_file(path)
-    name = path.name.lower()
+    build, name = known_build(build), path.name.lower()
     if name.endswith(".h5ad"):
         if not is_atlas_of_means(path):
             return None
         means = read_means_h5ad(path)
-        if build not in (UNKNOWN_BUILD, means.regions.build):
-            raise MismatchError(
-                "the file states another genome build",
-                where=path, got=means.regions.build, expected=build,
-            )  # fmt: skip
-        return means
+        return replace(means, regions=of_build(means.regions, build, where=path))
     if not name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
         return None
     header = Head(path).first
@@ -111,13 +121,15 @@ def require_atlas_name(path: Path) -> None:
     Raises
     ------
     InputError
-        If it ends with none of ``.h5ad``, ``.tsv`` and ``.tsv.gz``.
+        If it ends with none of ``.h5ad``, ``.tsv`` and ``.tsv.gz``, or see
+        `deconv.files.require_place`.
     """
     if not path.name.lower().endswith((".h5ad", ".tsv", ".tsv.gz")):
         raise InputError(
             "unknown suffix", where=path, got=path.suffix or "none",
             expected=".h5ad, .tsv or .tsv.gz",
         )  # fmt: skip
+    require_place(path)
 
 
 def write_atlas(reference: Reference, path: Path) -> None:

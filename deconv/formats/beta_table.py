@@ -16,9 +16,10 @@ import pandas as pd
 from deconv.counts import RegionCounts
 from deconv.errors import InputError
 from deconv.files import require_file
+from deconv.formats.builds import build_or_fitting, refuse_other_indices
 from deconv.formats.columns import fractions
 from deconv.formats.format import Format, Head, ReadOptions
-from deconv.formats.region_file import refuse_other_indices, region_columns
+from deconv.formats.region_file import region_columns
 from deconv.formats.tables import read_text
 from deconv.genomes import refuse_other_build
 from deconv.regions import RegionSet
@@ -59,17 +60,18 @@ def read_beta_table(path: Path, options: ReadOptions) -> RegionCounts:
     mean = fractions(table[names], path).T
     ours = ["chrom", "start", "end", "start_cpg", "end_cpg"]
     columns = region_columns(table.iloc[:, : len(ours)].set_axis(ours, axis=1), path)
-    refuse_other_build(columns["chrom"], columns["end"], options.build, where=path)
+    build, inferred = build_or_fitting(options.build, columns["chrom"], columns["end"])
+    refuse_other_build(columns["chrom"], columns["end"], build, where=path)
     observed = np.isfinite(mean)
     try:
-        regions = RegionSet.from_columns(columns, options.build, "cpg")
+        regions = RegionSet.from_columns(columns, build, "cpg")
         refuse_other_indices(regions, where=path)
         return RegionCounts(
             np.rint(np.where(observed, mean, 0) * coverage).astype(np.int32),
             np.where(observed, coverage, 0).astype(np.int32),
             regions,
             pd.DataFrame(index=pd.Index(names, name="sample")),
-            notes=(f"means without coverage are taken as {coverage} observations",),
+            notes=(f"means without coverage are taken as {coverage} observations", *inferred),
         )
     except InputError as error:
         raise InputError(str(error), where=path) from error

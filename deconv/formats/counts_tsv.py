@@ -14,6 +14,7 @@ import pandas as pd
 from deconv.counts import RegionCounts, Samples
 from deconv.errors import DeconvError, InputError
 from deconv.files import require_file
+from deconv.formats.builds import build_or_fitting
 from deconv.formats.format import Format, Head, ReadOptions
 from deconv.formats.tables import integers, read_text
 from deconv.genomes import refuse_other_build
@@ -24,6 +25,8 @@ _METH, _DEPTH = "_METH", "_DEPTH"
 
 def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
     """Read a counts table; its samples have no tissues yet, see `label_samples`.
+
+    A build that is not stated is inferred where the coordinates fit one only.
 
     Raises
     ------
@@ -46,19 +49,17 @@ def read_counts_tsv(path: Path, *, build: str = UNKNOWN_BUILD) -> RegionCounts:
     if len(missing):
         raise InputError("no chromosome", where=f"{path}, line {missing[0] + 2}")
     chrom = table[header["chrom"]].str.strip().to_numpy(dtype=str)
+    end = integers(table[header["end"]], path)
+    build, inferred = build_or_fitting(build, chrom, end)
     try:
-        regions = RegionSet(
-            chrom,
-            integers(table[header["start"]], path),
-            integers(table[header["end"]], path),
-            build,
-        )
+        regions = RegionSet(chrom, integers(table[header["start"]], path), end, build)
         refuse_other_build(chrom, regions.end, build, where=path)
         return RegionCounts(
             np.stack([integers(table[n + _METH], path) for n in names]).astype(np.int32),
             np.stack([integers(table[n + _DEPTH], path) for n in names]).astype(np.int32),
             regions,
             pd.DataFrame(index=pd.Index(names, name="sample")),
+            notes=inferred,
         )
     except DeconvError as error:
         if str(error).startswith(str(path)):
@@ -77,6 +78,34 @@ def _sample_names(columns: list[str], path: Path) -> list[str]:
             expected="X_METH and X_DEPTH for each sample X",
         )  # fmt: skip
     return names
+
+
+def labelled(counts: Samples, table: Path | None, *, where: object) -> Samples:
+    """Return pure samples with tissue and donor, as they say, a table does, or names tell.
+
+    What the samples call a ``group`` is their tissue; each is a donor of its own where that
+    is not said. See `label_samples` for the table and for the names.
+
+    Raises
+    ------
+    InputError
+        Of the table or, of the file ``where`` the samples are from, if a tissue is not known.
+    """
+    if table is not None:
+        return label_samples(counts, table)
+    samples = counts.samples
+    if "tissue" not in samples and "group" in samples:
+        samples = samples.rename(columns={"group": "tissue"})
+    if "donor" not in samples:
+        samples = samples.assign(donor=samples.index)
+    try:
+        if "tissue" not in samples:
+            return label_samples(counts)
+        found = counts.labelled(samples)
+        found.require("tissue", "donor")
+    except DeconvError as error:
+        raise InputError(str(error), where=where) from error
+    return found
 
 
 def label_samples(counts: Samples, table: Path | None = None) -> Samples:
@@ -102,7 +131,7 @@ def label_samples(counts: Samples, table: Path | None = None) -> Samples:
         if plain:
             raise InputError(
                 "no tissue in a sample name", got=plain[0],
-                expected="tissue-replicate, or a table of sample and tissue",
+                expected="tissue-replicate, or a table of sample and tissue (--labels)",
             )  # fmt: skip
         labels = pd.DataFrame({"tissue": [n.split("-")[0] for n in names]}, index=names)
     else:

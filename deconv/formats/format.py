@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from deconv.configuration import Section
 from deconv.counts import MAX_COUNT, Samples
 from deconv.errors import ConfigError, InputError
 from deconv.files import require_file
+from deconv.genomes import known_build
 from deconv.regions import UNKNOWN_BUILD, Feature, RegionSet
 
 PSEUDO_COVERAGE = 100
@@ -47,6 +48,11 @@ class ReadOptions(Section):
     m_at_least: float = Field(0.75, ge=0, le=1)
     pseudo_coverage: int | None = Field(None, ge=1, le=MAX_COUNT)
     hydroxymethylated: Hydroxymethylated = "methylated"
+
+    @field_validator("build")
+    @classmethod
+    def _named_as_here(cls, build: str) -> str:
+        return known_build(build)
 
     @model_validator(mode="after")
     def _is_u_or_m(self) -> "ReadOptions":

@@ -1,10 +1,11 @@
 """Counts of this library; see `deconv.store` for the layout."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from deconv.errors import MismatchError
+from deconv.formats.builds import of_build
 from deconv.formats.format import Format, Head, ReadOptions
-from deconv.regions import UNKNOWN_BUILD, RegionSet
+from deconv.regions import RegionSet
 from deconv.stored import StoredCounts, open_h5ad
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -12,12 +13,7 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 def _read(path: Path, regions: RegionSet | None, options: ReadOptions) -> StoredCounts:
     counts = open_h5ad(path)
-    if options.build not in (UNKNOWN_BUILD, counts.regions.build):
-        raise MismatchError(
-            "the file states another genome build",
-            where=path, got=counts.regions.build, expected=options.build,
-        )  # fmt: skip
-    return counts
+    return replace(counts, regions=of_build(counts.regions, options.build, where=path))
 
 
 def _looks_right(head: Head) -> bool:

@@ -58,8 +58,11 @@ def read_near(path: Path, regions: RegionSet) -> Iterator[Lines]:
                     waiting = []
             if waiting:
                 yield _parsed(waiting, path)
-    except (OSError, ValueError) as error:
-        raise InputError("the file or its .csi index is damaged", where=path, got=error) from error
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            "the file or its .csi index is damaged", where=path, got=error,
+            expected="a file packed by bgzip, and its index",
+        ) from error  # fmt: skip
 
 
 def _index(path: Path) -> Path:

@@ -6,23 +6,31 @@ header (``chrom`` or ``chr``, ``start``, ``end``) may name them, and ``direction
 which fragments to count), in any order; without one, columns 4 and 5 are indices if they
 can be: whole numbers in every row, of no more CpGs than the region has room for. Lines in
 the beginning with ``#``, ``track`` or ``browser`` are BED's comments. So an atlas of UXM
-and a table of ``beta_to_table`` are region files too, and an ``.h5ad`` of this library
-gives the regions of its counts.
+and a table of ``beta_to_table`` are region files too. A table or an ``.h5ad`` of this library
+gives the regions of its counts or means, and states their build and what is counted.
 """
 
+import json
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from deconv.errors import InputError, MismatchError
+from deconv.errors import InputError
 from deconv.files import require_file
+from deconv.formats.atlas_h5ad import is_atlas_of_means, read_means_h5ad
+from deconv.formats.builds import has_room, of_build, refuse_other_indices
 from deconv.formats.format import Head
 from deconv.formats.tables import integers, read_text
-from deconv.genomes import GENOMES, fitting_builds, refuse_other_build
+from deconv.genomes import fitting_builds, known_build, refuse_other_build
 from deconv.regions import UNKNOWN_BUILD, Feature, RegionSet
 from deconv.stored import open_h5ad
 
+MARK = "#deconv-atlas "
+"""How a table that this library wrote begins; see `deconv.formats.atlas_tables`."""
+
+_OTHER = "the regions are of another genome build (they are not lifted over)"
 _COMMENTS = ("#", "track", "browser")
 _HEADERS = {"chr": "chrom", "startcpg": "start_cpg", "endcpg": "end_cpg"}
 
@@ -35,11 +43,11 @@ def read_regions(
     Parameters
     ----------
     build
-        Genome build, which text files do not state. If it is not given, it is inferred
-        where the coordinates fit one known build only.
+        Genome build, which text files of others do not state. If it is not given, it is
+        inferred where the coordinates fit one known build only.
     feature
-        What to count in the regions; by default fragments if the file has a direction for
-        them, else CpGs.
+        What to count in the regions; by default what the file states, or fragments if it has a
+        direction for them, else CpGs.
 
     Raises
     ------
@@ -47,11 +55,26 @@ def read_regions(
         With file and line, if the file breaks the spec above, or if the build is neither
         stated nor can be inferred.
     MismatchError
-        If coordinates or CpG indices do not exist in the build.
+        If the file states another build, or coordinates or CpG indices do not exist in it.
     """
     require_file(path)
+    build = known_build(build)
     if path.suffix.lower() == ".h5ad":
-        return _stored_regions(path, build, feature)
+        return _checked(_stored_regions(path), build, feature, path)
+    header = table_header(path)
+    if header is not None:
+        try:
+            if header["feature"] not in get_args(Feature):
+                raise InputError("unknown feature", got=repr(header["feature"]))
+            columns = region_columns(_read(path), path)
+            stated = RegionSet.from_columns(columns, str(header["build"]), header["feature"])
+        except KeyError as error:
+            raise InputError("a part is missing or damaged", where=path, got=error) from error
+        except InputError as error:
+            raise _of(path, error) from error
+        refuse_other_build(stated.chrom, stated.end, stated.build, where=path)
+        refuse_other_indices(stated, where=path)
+        return _checked(stated, build, feature, path)
     columns = region_columns(_read(path), path)
     chrom, end = columns["chrom"], columns["end"]
     if build == UNKNOWN_BUILD:
@@ -64,9 +87,36 @@ def read_regions(
             columns.pop("direction", None)
         regions = RegionSet.from_columns(columns, build, feature)
     except InputError as error:
-        raise InputError(str(error), where=path) from error
+        raise _of(path, error) from error
     refuse_other_indices(regions, where=path)
     return regions
+
+
+def table_header(path: Path) -> dict[str, Any] | None:
+    """Return what a table of this library states in its first line; None of another file.
+
+    Raises
+    ------
+    InputError
+        If that line is damaged.
+    """
+    first = Head(path).first
+    if not first.startswith(MARK):
+        return None
+    if "\ufffd" in first:  # which stands for bytes that are no text
+        raise InputError("the first line is damaged", where=path, expected="UTF-8")
+    try:
+        header = json.loads(first.removeprefix(MARK))
+    except ValueError as error:
+        raise InputError("the first line is damaged", where=path, got=error) from error
+    if not isinstance(header, dict):
+        raise InputError("the first line is damaged", where=path, expected=f"{MARK}{{...}}")
+    return header
+
+
+def _of(path: Path, error: InputError) -> InputError:
+    """Return the error with the file's name, once."""
+    return error if str(error).startswith(str(path)) else InputError(str(error), where=path)
 
 
 def region_columns(table: pd.DataFrame, path: Path) -> dict[str, np.ndarray]:
@@ -93,34 +143,6 @@ def region_columns(table: pd.DataFrame, path: Path) -> dict[str, np.ndarray]:
     if "direction" in table:
         columns["direction"] = table["direction"].fillna("").to_numpy(dtype=str)
     return columns
-
-
-def refuse_other_indices(regions: RegionSet, *, where: object) -> None:
-    """Refuse CpG indices that the build does not have, or that the regions have no room for.
-
-    Raises
-    ------
-    MismatchError
-        With the first such region.
-    """
-    if regions.start_cpg is None or regions.end_cpg is None:
-        return
-    crowded = np.flatnonzero(~_has_room(regions.columns()))
-    if crowded.size:
-        first = crowded[0]
-        raise MismatchError(
-            f"{crowded.size} region(s) have more CpGs than room for them", where=where,
-            got=f"CpGs {regions.start_cpg[first]} to {regions.end_cpg[first]} in"
-            f" {regions.names[first]}",
-            expected="startCpG and endCpG of these coordinates",
-        )  # fmt: skip
-    genome = GENOMES.get(regions.build)
-    last = int(regions.end_cpg.max()) - 1
-    if genome is not None and genome.n_cpgs is not None and last > genome.n_cpgs:
-        raise MismatchError(
-            f"the CpG indices are of another genome build than {regions.build}",
-            where=where, got=f"CpG {last}", expected=f"at most {genome.n_cpgs}",
-        )  # fmt: skip
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -167,14 +189,8 @@ def _can_be_indices(table: pd.DataFrame) -> bool:
     start_cpg, end_cpg = numbers[2:]
     whole = (start_cpg == np.floor(start_cpg)) & (end_cpg == np.floor(end_cpg))
     names = ("start", "end", "start_cpg", "end_cpg")
-    room = _has_room(dict(zip(names, numbers, strict=True)))
+    room = has_room(dict(zip(names, numbers, strict=True)))
     return bool(np.all(whole & (start_cpg >= 1) & (end_cpg > start_cpg) & room))
-
-
-def _has_room(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Whether regions are long enough for their CpGs, which are two base pairs each."""
-    n_cpgs = columns["end_cpg"] - columns["start_cpg"]
-    return np.asarray(2 * n_cpgs <= columns["end"] - columns["start"] + 2)
 
 
 def _infer_build(chrom: np.ndarray, end: np.ndarray, path: Path) -> str:
@@ -188,15 +204,17 @@ def _infer_build(chrom: np.ndarray, end: np.ndarray, path: Path) -> str:
     return fitting[0]
 
 
-def _stored_regions(path: Path, build: str, feature: Feature | None) -> RegionSet:
+def _stored_regions(path: Path) -> RegionSet:
+    if is_atlas_of_means(path):
+        return read_means_h5ad(path).regions
     stored = open_h5ad(path)
     with stored.layers.file:
-        regions = stored.regions
-    if build not in (UNKNOWN_BUILD, regions.build):
-        raise MismatchError(
-            "the regions are of another genome build (they are not lifted over)",
-            where=path, got=regions.build, expected=build,
-        )  # fmt: skip
+        return stored.regions
+
+
+def _checked(regions: RegionSet, build: str, feature: Feature | None, path: Path) -> RegionSet:
+    """Return the regions of a file that states their build and what is counted in them."""
+    regions = of_build(regions, build, where=path, other=_OTHER)
     if feature in (None, regions.feature):
         return regions
     columns = regions.columns()

@@ -31,7 +31,7 @@ def check(
 
     from rich.console import Console
 
-    from deconv.files import write_text
+    from deconv.files import require_page_name, require_place, write_text
     from deconv.formats import make_options
     from deconv.quality_tables import findings_table, quality_json, quality_table
     from experiments.console import going_through, quiet_libraries
@@ -39,6 +39,10 @@ def check(
     from experiments.predict import open_model, predict_files
 
     quiet_libraries()
+    if json_path is not None:
+        require_place(json_path)
+    if html_path is not None:
+        require_page_name(html_path)
     opened = open_model(model, build=build, min_overlap=min_overlap)
     with going_through("checking") as advance:
         result = predict_files(

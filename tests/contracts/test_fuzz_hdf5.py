@@ -47,13 +47,16 @@ def _damage(path, whole, kind, a, b):
 def _damage_table(file, kind, a, b):
     names = []
     file.visit(names.append)
+    if kind == "attribute":
+        names = [n for n in [*names, "/"] if len(file[n].attrs)]
+        if not names:
+            return
     if kind == "value":
         names = [n for n in names if isinstance(file[n], h5py.Dataset) and _has_numbers(file[n])]
     name = sorted(names)[a % len(names)]
     item = file[name]
     if kind == "attribute":
-        if len(item.attrs):
-            item.attrs[sorted(item.attrs)[b % len(item.attrs)]] = ["x", -1, 2.5][b % 3]
+        item.attrs[sorted(item.attrs)[b % len(item.attrs)]] = ["x", -1, 2.5][b % 3]
     elif kind == "value":
         values = item[()]
         with np.errstate(invalid="ignore", over="ignore"):
@@ -81,6 +84,11 @@ def _right(path, example):
     if path.suffix == ".h5ad":
         return example.methylated, example.coverage
     with h5py.File(path) as file:
+        if "mixed_methylation" in file:
+            means = file["mixed_methylation"][()].astype(float)
+            seen = means == means
+            n = example.options.pseudo_coverage
+            return np.rint(n * np.where(seen, means, 0)).tolist(), (n * seen).tolist()
         patterns = file["methylation"][()]
     return (patterns == 1).sum(axis=2).tolist(), (patterns < 2).sum(axis=2).tolist()
 
@@ -107,6 +115,10 @@ def test_damaged_hdf5_is_refused_or_read_right(example):
                 assert (counts.methylated.tolist(), counts.coverage.tolist()) == _right(
                     path, example
                 )
+                if counts.proportions is not None:
+                    with h5py.File(path) as file:
+                        true = file["true_proportions"][()]
+                    assert counts.proportions.to_numpy().tolist() == true.tolist()
 
     with quick_folder() as folder:
         path = example.write(folder)

@@ -142,6 +142,10 @@ def test_genome_wide_formats_need_regions_of_a_known_build(example, tmp_path):
     unknown = replace(example.regions, build="unknown")
     with pytest.raises(InputError, match="build of the regions is not known"):
         read_counts(path, regions=unknown, options=example.options)
+    stated = example.options.model_copy(update={"build": example.regions.build})
+    counts = read_counts(path, regions=unknown, options=stated)
+    assert counts.coverage.tolist() == example.coverage
+    assert counts.regions.build == example.regions.build
     with pytest.raises(MismatchError, match=r"not lifted over.*; got hg38; expected toy"):
         read_counts(path, regions=example.regions, options=ReadOptions(build="hg38"))
 

@@ -1,5 +1,7 @@
 """Array tables: probes by number, duplicates averaged, refused with file, line and column."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -88,9 +90,31 @@ def test_published_reference_and_examples_belong_together(shared_data):
     folder = shared_data / "meth_atlas"
     atlas = read_array_atlas(folder / "reference_atlas.csv")
     assert atlas.mean.shape == (25, 6105)
+    names, probes, values = plain_reading(folder / "reference_atlas.csv")
+    assert list(atlas.tissues) == names
+    assert atlas.regions.names.tolist() == probes
+    assert np.isfinite(values).all()  # none is missing, so none is filled in
+    np.testing.assert_allclose(atlas.mean, values.clip(1e-3, 1 - 1e-3), atol=1e-7)
     counts = read_array_counts(folder / "examples.csv")
     assert counts.at_regions(atlas.regions).coverage.min() == 100
-    probe = "probe:8169020-8169021"
-    column = atlas.regions.names.tolist().index(probe)
-    assert atlas.mean[0, column] == pytest.approx(0.8866, abs=1e-6)
-    assert counts.methylated[0, counts.regions.names.tolist().index(probe)] == 80
+    names, probes, values = plain_reading(folder / "examples.csv")
+    assert counts.samples.index.tolist() == names
+    assert counts.regions.names.tolist() == probes
+    seen = np.isfinite(values)
+    assert counts.coverage.tolist() == np.where(seen, 100, 0).tolist()
+    assert np.abs(counts.methylated - np.where(seen, 100 * values, 0)).max() <= 0.5 + 1e-9
+
+
+def plain_reading(path):
+    """Return columns, regions and values [columns, probes], means of the rows of a probe."""
+    copies = {}
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    for probe, *texts in rows:
+        values = [float(text) if text not in ("", "NA") else None for text in texts]
+        copies.setdefault(int(probe.removeprefix("cg")), []).append(values)
+    means = []
+    for columns in (zip(*of_probe, strict=True) for of_probe in copies.values()):
+        known = [[v for v in column if v is not None] for column in columns]
+        means.append([sum(k) / len(k) if k else np.nan for k in known])
+    return header[1:], [f"probe:{n}-{n + 1}" for n in copies], np.array(means).T

@@ -20,7 +20,9 @@ from deconv.staging import staging_folder
 from deconv.store import write_h5ad
 from deconv.stored import read_h5ad
 
-GENOME_WIDE = [e for e in EXAMPLES if e.format in ("beta", "lbeta", "pat")]
+GENOME_WIDE = [
+    e for e in EXAMPLES if e.format in ("beta", "lbeta", "pat") and e.regions is REGIONS
+]
 
 
 def convert(paths, tmp_path, **options):

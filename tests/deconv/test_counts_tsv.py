@@ -1,5 +1,6 @@
 """Counts tables: read as specified, refused with file, line and column."""
 
+import csv
 import gzip
 
 import pytest
@@ -80,7 +81,23 @@ def test_coordinates_of_another_build_are_refused(tmp_path):
     with pytest.raises(MismatchError, match=message):
         read(tmp_path, text, build="hg19")
     assert read(tmp_path, text, build="hg38").regions.build == "hg38"
-    assert read(tmp_path, text).regions.build == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("stated", "build"), [("HG19", "hg19"), ("GRCh38.p14", "hg38"), ("t2t", "t2t")]
+)
+def test_builds_have_one_name(tmp_path, stated, build):
+    assert read(tmp_path, GOOD, build=stated).regions.build == build
+
+
+def test_build_is_inferred_only_if_one_fits(tmp_path):
+    counts = read(tmp_path, GOOD.replace("chr1\t10\t20", "chr17\t83000000\t83000100"))
+    assert counts.regions.build == "unknown"  # hg38 and mm10 have such a place
+    counts = read(tmp_path, GOOD.replace("chr1\t10\t20", "chr22\t50818000\t51000000"))
+    assert counts.regions.build == "hg19"
+    note = "the genome build is taken to be hg19: its coordinates fit no other"
+    assert counts.notes == (note,)
+    assert read(tmp_path, GOOD, build="hg38").notes == ()
 
 
 def test_tissue_is_the_part_of_the_name_before_the_dash(tmp_path):
@@ -116,8 +133,13 @@ def test_metdecode_reference_agrees_with_plain_arithmetic(shared_data):
     counts = label_samples(read_counts(path))
     assert (len(counts), len(counts.regions)) == (40, 294)
     assert counts.samples["tissue"].nunique() == 13
-    lines = [line.split("\t") for line in path.read_text().splitlines()]
-    column = lines[0].index("OV-2_METH")
-    row = list(counts.samples.index).index("OV-2")
-    assert counts.methylated[row].sum() == sum(int(line[column]) for line in lines[1:])
-    assert counts.coverage[row].sum() == sum(int(line[column + 1]) for line in lines[1:])
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    places = [tuple(row.values())[:3] for row in rows]
+    assert counts.regions.names.tolist() == [f"{c}:{s}-{e}" for c, s, e in places]
+    for name, methylated, coverage in zip(
+        counts.samples.index, counts.methylated.tolist(), counts.coverage.tolist(), strict=True
+    ):
+        assert methylated == [int(row[f"{name}_METH"]) for row in rows]
+        assert coverage == [int(row[f"{name}_DEPTH"]) for row in rows]
+    assert 2 * len(counts) + 3 == len(rows[0])

@@ -7,6 +7,7 @@ from deconv.errors import MismatchError
 from deconv.genomes import (
     GENOMES,
     fitting_builds,
+    known_build,
     naming_note,
     plain_chromosomes,
     refuse_other_build,
@@ -57,6 +58,13 @@ def test_coordinates_of_another_build_are_refused_and_not_lifted():
     refuse_other_build(*at(("chrUn_1", 10**9)), "hg19", where="f.bed")
 
 
+def test_builds_are_known_by_their_other_names():
+    names = ["HG19", "GRCh37", "GRCh37.p13", "hg38", "grch38.P14", "GRCm38.p6", "Unknown", "T2T"]
+    assert [known_build(name) for name in names] == [
+        "hg19", "hg19", "hg19", "hg38", "hg38", "mm10", "unknown", "T2T",
+    ]  # fmt: skip
+
+
 def test_names_with_and_without_chr_are_one_chromosome():
     assert plain_chromosomes(np.array(["chr1", "1", "chrMT", "chrM"])).tolist() == [
         "1", "1", "M", "M",
@@ -65,6 +73,20 @@ def test_names_with_and_without_chr_are_one_chromosome():
         "chromosome 1 of the file is taken as chr1 of the regions",
     )
     assert naming_note(["chr1", "chr3"], ["chr1", "chr2"]) == ()
+
+
+def test_regions_of_an_unknown_build_match_data_of_one_they_exist_in():
+    names, start = np.array(["chr1", "chr17"]), np.array([5, 83_000_000])
+    wanted, data = (RegionSet(names, start, start + 2, b) for b in ("unknown", "GRCh38"))
+    assert wanted.find_in(data, where="data").tolist() == [0, 1]
+    assert RegionSet(names, start, start + 2, "hg38").find_in(data, where="data").tolist() == [
+        0,
+        1,
+    ]
+    with pytest.raises(MismatchError, match=r"data: the genome build differs.*got unknown"):
+        data.find_in(wanted, where="data")
+    with pytest.raises(MismatchError, match="of another genome build than hg19"):
+        wanted.find_in(RegionSet(names, start, start + 2, "hg19"), where="data")
 
 
 def test_regions_match_whatever_the_chromosomes_are_called():

@@ -14,7 +14,7 @@ REAL = {  # tissues, regions, feature, build (stated, or told from the coordinat
     "uxm/Atlas.U25.l4.hg19.tsv": (36, 900, "u_fragment", "hg19", False),
     "meth_atlas/reference_atlas.csv": (25, 6105, "cpg", "array", False),
     "nanomix/39Bisulfite.tsv": (39, 7697, "cpg", "hg38", False),
-    "metdecode/atlas-with-rep.tsv": (13, 294, "cpg", "unknown", True),
+    "metdecode/atlas-with-rep.tsv": (13, 294, "cpg", "hg38", True),
 }
 MEANS = """chr\tstart\tend\tA\tB\tC
 chr1\t10\t20\t0.1\t0.9\tNA
@@ -134,7 +134,7 @@ def test_file_that_is_no_map_is_refused(tmp_path, text):
 
 
 def test_all_merged_into_one_tissue_is_refused(means):
-    with pytest.raises(InputError, match="two tissues or more"):
+    with pytest.raises(ConfigError, match="fewer than two tissues; got N; expected two or more"):
         regroup(means, TissueMap(merge={"N": ("A", "B", "C")}))
 
 

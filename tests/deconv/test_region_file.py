@@ -1,11 +1,17 @@
 """Region sets: read as specified, with the genome build stated, inferred or asked for."""
 
 import gzip
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from deconv.errors import InputError, MismatchError
+from deconv.counts import RegionCounts
+from deconv.errors import DeconvError, InputError, MismatchError
+from deconv.formats.atlases import open_atlas, write_atlas
 from deconv.formats.region_file import read_regions
+from deconv.reference import Reference
 from deconv.store import write_h5ad
 
 BED = "chr1\t10\t60\nchr22\t5\t95\n"
@@ -143,3 +149,55 @@ def test_chromosome_of_spaces_only_is_refused(tmp_path):
     path.write_text("chr\tstart\tend\nchr1\t1\t5\n \t1\t5\n")
     with pytest.raises(InputError, match="line 3: no chromosome"):
         read_regions(path, build="hg38")
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """An atlas of fragments of hg38, as this library writes it in each of its forms."""
+    (tmp_path / "uxm.tsv").write_text(UXM)
+    reference = open_atlas(tmp_path / "uxm.tsv", build="hg38")
+    donors = replace(reference.regions, feature="cpg", direction=None)
+    samples = pd.DataFrame({"tissue": ["A", "B"], "donor": ["p", "q"]}, index=["a", "b"])
+    counts = RegionCounts(*np.ones((2, 2, 2), dtype=np.int32), donors, samples)
+    for suffix in ("tsv", "tsv.gz", "h5ad"):
+        write_atlas(reference, tmp_path / f"means.{suffix}")
+        write_atlas(Reference(donors=counts), tmp_path / f"donors.{suffix}")
+    return reference.regions, donors
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "tsv.gz", "h5ad"])
+def test_atlases_of_this_library_state_build_and_feature(exported, tmp_path, suffix):
+    for kind, wanted in zip(("means", "donors"), exported, strict=True):
+        path = tmp_path / f"{kind}.{suffix}"
+        for build in ("unknown", "hg38", "GRCh38.p14"):
+            assert read_regions(path, build=build).content_hash == wanted.content_hash
+        with pytest.raises(MismatchError, match=r"not lifted over.*; got hg38; expected hg19"):
+            read_regions(path, build="hg19")
+        assert read_regions(path, feature="cpg").feature == "cpg"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"hg38"', '"hg38', "the first line is damaged"),
+        ('"build"', '"bild"', "a part is missing or damaged; got 'build'"),
+        ('"u_fragment"', '"reads"', "unknown feature; got 'reads'"),
+        ("\t95\t", "\t99999999\t", "another genome build than hg38"),
+        ("\t8\t9\t", "\t8\t999\t", "more CpGs than room"),
+    ],
+)
+def test_damaged_table_of_this_library_gives_no_regions(exported, tmp_path, old, new, message):
+    text = (tmp_path / "means.tsv").read_text()
+    assert old in text
+    (tmp_path / "means.tsv").write_text(text.replace(old, new))
+    with pytest.raises(DeconvError, match=message) as caught:
+        read_regions(tmp_path / "means.tsv")
+    assert "means.tsv" in str(caught.value)
+
+
+@pytest.mark.parametrize("first", ["chr1", "chrMT"])
+def test_one_region_under_two_names_is_refused(tmp_path, first):
+    second = {"chr1": "1", "chrMT": "M"}[first]
+    text = f"{first}\t10\t60\n{second}\t10\t60\n"
+    with pytest.raises(InputError, match=f"occurs twice; got {first}:10-60 and {second}:10-60"):
+        read(tmp_path, text)

@@ -185,6 +185,25 @@ def _table(content, separator):
     return rows[0], rows[1:]
 
 
+def naive_table(content):
+    """Return header and rows of a table separated by tabs."""
+    return _table(content, "\t")
+
+
+def naive_sheet(content):
+    """Return sample and path of each row of a sample sheet."""
+    header, rows = _table(content, ",")
+    names = [name.strip(" \ufeff").lower() for name in header]
+    found = []
+    for row in rows:
+        row = ["" if text in ("NA", "NaN", "nan") else text.strip() for text in row]
+        if any(row):
+            found.append((row[names.index("sample")], row[names.index("path")]))
+    if not all(sample and path for sample, path in found):
+        raise ValueError("no sample or path")
+    return found
+
+
 _NUMBER = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
 
 
@@ -271,6 +290,7 @@ def _beta(width):
 
 
 def _pat(content, regions, options):
+    kinds = regions.directions.tolist() if regions.feature == "u_fragment" else [""] * len(regions)
     totals, last = [[0, 0] for _ in range(len(regions))], 0
     for line in content.decode("latin-1").removesuffix("\n").split("\n"):
         chrom, index, pattern, count = line.removesuffix("\r").split("\t")[:4]
@@ -283,12 +303,22 @@ def _pat(content, regions, options):
         ranges = zip(
             regions.chrom, regions.start_cpg.tolist(), regions.end_cpg.tolist(), strict=True
         )
-        for total, (name, a, b) in zip(totals, ranges, strict=True):
+        for total, kind, (name, a, b) in zip(totals, kinds, ranges, strict=True):
             inside = pattern[max(a - index, 0) : max(b - index, 0)]
             if inside and not _same_chrom(chrom, name):
                 raise ValueError("chromosome")
-            total[0] += count * sum(letter in "CH" for letter in inside)
-            total[1] += count * sum(letter != "." for letter in inside)
+            methylated = sum(letter in "CH" for letter in inside)
+            known = sum(letter != "." for letter in inside)
+            if not kind:
+                total[0] += count * methylated
+                total[1] += count * known
+            elif known >= options.min_cpgs:
+                share = Fraction(methylated, known)
+                is_kind = (
+                    share <= options.u_at_most if kind == "U" else share >= options.m_at_least
+                )
+                total[0] += count * is_kind
+                total[1] += count
     return [[t[0] for t in totals]], [[t[1] for t in totals]], None
 
 

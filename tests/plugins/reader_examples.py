@@ -4,7 +4,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -40,6 +40,9 @@ REGIONS = RegionSet(
     end_cpg=np.array([5, 8, 10]),
 )
 """Where the examples of genome-wide formats are counted."""
+
+MARKERS = replace(REGIONS, feature="u_fragment", direction=np.array(["M", "U", "U"]))
+"""The same places, where fragments are counted."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ def _write_patterns(path: Path) -> None:
         file["tables/tissue_names"], file["tables/sample_names"] = ["Liver"], ["a", "a"]
 
 
+def _write_mixtures(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["mixed_methylation"] = np.array([[0.25, np.nan, 1], [0, 0.5, 0.1]], np.float32)
+        file["true_proportions"] = np.array([[0.25, 0.75], [1, 0]])
+        file.attrs["tissue_names"] = ["Liver", "Lung"]
+
+
 def _bedmethyl(start: int, code: str, strand: str, *numbers: int | str) -> str:
     last = f"{numbers[0]}\t{' '.join(map(str, numbers[1:]))}"
     place = f"{start}\t{start + 1}"
@@ -122,6 +132,19 @@ EXAMPLES = [
         [[7, 2, 2]],
         REGIONS,
         pack=bgzip,
+    ),
+    Example(
+        "pat",
+        "fragments.pat",
+        # Of the first region: 3 M, 4 and 6 X, 5 U, and one too short; of the second: 1 M, 2 U.
+        b"chr1\t1\tTCC\t3\nchr1\t2\tTTC\t4\nchr1\t2\tTCC\t6\nchr1\t2\tTTT\t5\n"
+        b"chr1\t3\tT.CCH\t1\nchr1\t6\tTT\t2\nchr2\t8\tTTC\t2\n",
+        ["fragments"],
+        [[3, 2, 0]],
+        [[18, 3, 0]],
+        MARKERS,
+        ReadOptions(min_cpgs=2),
+        bgzip,
     ),
     Example(
         "beta", "sample.beta", _CPGS.astype("u1").tobytes(), ["sample"],
@@ -203,5 +226,15 @@ EXAMPLES = [
         [[2, 0, 0], [0, 2, 0]],
         [[3, 0, 1], [0, 2, 0]],
         REGIONS,
+    ),
+    Example(
+        "HDF5 of the earlier attempt",
+        "mixtures.hdf5",
+        _write_mixtures,
+        ["mixture-0", "mixture-1"],
+        [[5, 0, 20], [0, 10, 2]],
+        [[20, 0, 20], [20, 20, 20]],
+        REGIONS,
+        ReadOptions(pseudo_coverage=20),
     ),
 ]  # fmt: skip
