@@ -3,7 +3,7 @@
 MODEL_NAME = "sparse-deconvolution"
 PRODUCTION, PREVIOUS = "production", "previous"
 BUNDLE_HASH = "bundle.sha256"
-"""Tag of a registered version: `deconv.bundle.bundle_hash` of its bundle."""
+"""`deconv.bundle.bundle_hash` of a model: tag of a registered version, parameter of its run."""
 BOOK = f"{MODEL_NAME}-moves"
 """Registered model whose versions record who moved the aliases; see `experiments.lease`."""
 CODE_HASH = "code.sha256"

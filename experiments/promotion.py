@@ -31,6 +31,7 @@ from experiments.names import BOOK, BUNDLE_HASH, MODEL_NAME, PREVIOUS, PRODUCTIO
 from experiments.note import check_reason, refusal, write_note
 from experiments.referee import Examined, against, examine, recorded
 from experiments.registry import finished_run, model_uri, register
+from experiments.shipped import check_own
 from experiments.store import tracking_errors
 
 
@@ -92,15 +93,18 @@ def promote(
                 lease.describe(f"refused: {refusal([sparse])} ({run.info.run_name})")
         return Decision(run_id, [sparse], None, False)
     folder = fetch_model(model_uri(run))
-    bundle = read_bundle(folder)
+    bundle, hashes = read_bundle(folder), file_hashes(folder)
+    own = check_own(
+        run, bundle.provenance, hashes[BUNDLE_HASH], has_answered=benchmark is not None
+    )
     alone, examined = _judge(run, bundle, policy, benchmark, allow_changed_code)
-    verdicts = [sparse, *alone]
+    verdicts = [check_sparse(_settings(bundle)), own, *alone]
     if dry_run:
         return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
                         None, False)  # fmt: skip
     with held(client, BOOK, run_id=run_id, why=reason) as lease:
         finish_interrupted(client, lease)
-        version = register(client, run, file_hashes(folder))
+        version = register(client, run, hashes)
         if alias(client, PRODUCTION) == version:  # it is judged already
             return Decision(run_id, verdicts, version, True)
         passed = all(verdict.passed for verdict in verdicts)
@@ -176,18 +180,24 @@ def _judge(
         run.data.tags, policy.lineage, allow_changed_code=allow_changed_code,
         of_model={f"{name}.sha256": value for name, value in hashes.items()},
     )  # fmt: skip
+    # What the model states is of its own making; the run's metrics can be logged anew.
+    metrics = {**run.data.metrics, **bundle.provenance.get("metrics", {})}
     try:
         examined = recorded(run, bundle) if benchmark is None else examine(bundle, benchmark)
     except MismatchError as error:
-        limits = check_limits(run.data.metrics, policy.metrics)
+        limits = check_limits(metrics, policy.metrics)
         return [lineage, *limits, Verdict("test", False, str(error))], None
     donors = bundle.provenance.get("donors", {})
     seen = None
     if donors:
         seen = [donor for part in ("train", "validation") for donor in donors.get(part, ())]
-    metrics = {**run.data.metrics, **examined.metrics}
-    limits = check_limits(metrics, policy.metrics)
+    limits = check_limits({**metrics, **examined.metrics}, policy.metrics)
     return [lineage, check_leakage(seen, examined.donors), *limits], examined
+
+
+def _settings(bundle: Bundle) -> dict[str, bool]:
+    """Return what decides whether a model is sparse, by the name of the run's parameter."""
+    return {"model.use_two_stage": bundle.network.config.use_two_stage}
 
 
 def _compare(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from deconv.bundle import Bundle, write_bundle
+from deconv.bundle import Bundle, bundle_hash, write_bundle
 from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from deconv.errors import CheckpointError
 from deconv.evaluate import score, true_proportions
@@ -25,6 +25,7 @@ from experiments.data import RunData
 from experiments.labels import result_tags
 from experiments.mlflow_model import model_files
 from experiments.model_card import donors, model_card
+from experiments.names import BUNDLE_HASH
 from experiments.prepare import PreparedRun
 from experiments.results import evaluate_run, write_results
 from experiments.rundir import RunFolder
@@ -181,6 +182,7 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
         trained = trained_range(method, data.atlas, data.validation)
         whole = Bundle(best.network, data.atlas, calibration, origin, card, trained)
         write_bundle(bundle, whole)
+    tracked.log_params({BUNDLE_HASH: bundle_hash(bundle)})
     tracked.log_summary(metrics, step=best.epoch)
     tracked.set_tags(result_tags(config, data.atlas, metrics))
     tracked.log_files(folder.artifacts())

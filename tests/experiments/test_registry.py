@@ -14,10 +14,9 @@ from deconv.bundle import write_bundle
 from deconv.errors import CheckpointError, ConfigError
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
-from experiments import gates, promotion
+from experiments import promotion
 from experiments.fetch import fetch_model, open_registered
-from experiments.gates import Policy, load_policy
-from experiments.launch import train_and_report
+from experiments.gates import Policy
 from experiments.names import BOOK, MODEL_NAME
 from experiments.predict import load_model, open_model, predict_files
 from experiments.promotion import promote, rollback
@@ -25,31 +24,6 @@ from experiments.referee import read_benchmark
 from experiments.registry import sparse_runs
 
 PRODUCTION = f"models:/{MODEL_NAME}@production"
-
-
-@pytest.fixture
-def trained(store, small_config, atlas_file):
-    def train(*overrides):
-        return train_and_report(str(small_config()), data=str(atlas_file), overrides=overrides)
-
-    return train
-
-
-@pytest.fixture
-def lenient(monkeypatch):
-    """The small run is too short for the loss to fall and to be sure; the other gates stay.
-
-    Code under test is changed code.
-    """
-    policy = load_policy()
-    left_out = ("val/loss_trend", "test/calibration_error", "test/interval_coverage")
-    content = policy.model_dump()
-    content["metrics"] = {k: v for k, v in content["metrics"].items() if k not in left_out}
-    content["lineage"]["allow_changed_code"] = True
-    found = Policy.model_validate(content)
-    monkeypatch.setattr(gates, "load_policy", lambda path=None: found)
-    monkeypatch.setattr(promotion, "load_policy", lambda path=None: found)
-    return found
 
 
 @pytest.fixture
