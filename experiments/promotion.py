@@ -33,6 +33,7 @@ from experiments.referee import Examined, against, examine, recorded
 from experiments.registry import finished_run, model_uri, register
 from experiments.shipped import check_own
 from experiments.store import tracking_errors
+from experiments.wrapper import check_wrapper
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,25 @@ def promote(
     check_reason(why)
     client, policy = MlflowClient(), policy or load_policy()
     run = finished_run(client, run_id)
-    sparse = check_sparse(run.data.params)
     reason = why or f"promote run {run.info.run_name}"
-    if not sparse.passed:
+    verdicts = [check_sparse(run.data.params)]
+    if verdicts[0].passed:
+        folder = fetch_model(model_uri(run))
+        bundle, hashes = read_bundle(folder), file_hashes(folder)
+        verdicts = [
+            check_sparse(_settings(bundle)),
+            check_own(
+                run, bundle.provenance, hashes[BUNDLE_HASH], has_answered=benchmark is not None
+            ),
+            check_wrapper(folder),
+        ]
+    if not all(verdict.passed for verdict in verdicts):  # not fit for the registry
         if not dry_run:
             with held(client, BOOK, run_id=run_id, why=reason) as lease:
-                lease.describe(f"refused: {refusal([sparse])} ({run.info.run_name})")
-        return Decision(run_id, [sparse], None, False)
-    folder = fetch_model(model_uri(run))
-    bundle, hashes = read_bundle(folder), file_hashes(folder)
-    own = check_own(
-        run, bundle.provenance, hashes[BUNDLE_HASH], has_answered=benchmark is not None
-    )
+                lease.describe(f"refused: {refusal(verdicts)} ({run.info.run_name})")
+        return Decision(run_id, verdicts, None, False)
     alone, examined = _judge(run, bundle, policy, benchmark, allow_changed_code)
-    verdicts = [check_sparse(_settings(bundle)), own, *alone]
+    verdicts += alone
     if dry_run:
         return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
                         None, False)  # fmt: skip
@@ -111,13 +117,14 @@ def promote(
         if passed:
             verdicts += _compare(client, run, examined, policy, benchmark)
             passed = all(verdict.passed for verdict in verdicts)
+        if passed:
+            verify(client, version)
         write_note(
             client, version, policy, verdicts, why=why, card=bundle.card, qualified=passed
         )  # fmt: skip
         if not passed:
             lease.describe(f"refused: {refusal(verdicts)} (version {version})")
             return Decision(run_id, verdicts, version, False)
-        verify(client, version)
         replaced = move_production(client, lease, version)
     return Decision(run_id, verdicts, version, True, replaced)
 

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from deconv.errors import ConfigError
 from experiments.lease import unless_there
-from experiments.names import MODEL_NAME
+from experiments.names import BUNDLE_HASH, MODEL_NAME
 from experiments.reading import quoted
 from experiments.replay import MODEL_TAG
 from experiments.store import (
@@ -85,8 +85,15 @@ def model_uri(run: Run) -> str:
 
 
 def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
-    """Register the run's model, once, and return its version."""
-    known = _first_version(client, run)
+    """Register the run's model, once, and return its version.
+
+    Parameters
+    ----------
+    tags
+        Hashes of its files. A version that others registered, such as MLflow's own page, has
+        none, and one of other files is not this one.
+    """
+    known = _first_version(client, run, tags)
     if known is not None:
         return known
     facts = dict(tags) | {k: v for k, v in run.data.tags.items() if k in _LINEAGE}
@@ -99,12 +106,17 @@ def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
         model_id=uri.removeprefix("models:/"),
     )  # fmt: skip
     # MLflow's client asks again where an answer was lost, and so may make two.
-    return _first_version(client, run) or str(registered.version)
+    return _first_version(client, run, tags) or str(registered.version)
 
 
-def _first_version(client: MlflowClient, run: Run) -> str | None:
+def _first_version(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str | None:
     found = client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run.info.run_id}'")
-    return min((str(v.version) for v in found), key=int, default=None)
+    same = [  # those registered earlier have fewer hashes
+        str(v.version)
+        for v in found
+        if BUNDLE_HASH in v.tags and all(v.tags.get(k, h) == h for k, h in tags.items())
+    ]
+    return min(same, key=int, default=None)
 
 
 def make_model(client: MlflowClient) -> None:
