@@ -136,11 +136,14 @@ def check_lineage(
     other = [name for name, value in (of_model or {}).items() if tags.get(name) != value]
     if other:
         return Verdict("lineage", False, f"{', '.join(other)} of the run are not the model's")
-    changed = tags.get("git.dirty") == "true"
-    commit = tags.get("git.commit", "unknown")
-    code = f"release {tags['version.deconv']}" if commit == "unknown" else f"commit {commit[:12]}"
+    changed, commit = tags.get("git.dirty") == "true", tags.get("git.commit", "unknown")
+    code, problem = f"commit {commit[:12]}", "with changes that were not committed"
+    if commit == "unknown":
+        stated = tags.get("code.release", "it was not recorded whether it was changed")
+        changed, code = stated != "true", f"release {tags['version.deconv']}"
+        problem = f"is not certain: {stated}"
     if changed and not (rule.allow_changed_code or allow_changed_code):
-        return Verdict("lineage", False, f"{code} with changes that were not committed")
+        return Verdict("lineage", False, f"{code} {problem}")
     return Verdict("lineage", True, code + (", changed (allowed)" if changed else ""))
 
 

@@ -22,7 +22,14 @@ _ABOUT = (
     "Sparse deconvolution of DNA methylation mixtures. `production` met every rule of "
     "mlruns_config/gates.yaml; `deconv promote` and `deconv rollback` move it."
 )
-_LINEAGE = {"git.commit", "git.dirty", "data.sha256", "atlas.sha256", "version.deconv"}
+_LINEAGE = {
+    "git.commit",
+    "git.dirty",
+    "code.release",
+    "data.sha256",
+    "atlas.sha256",
+    "version.deconv",
+}
 _SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
 
 

@@ -93,6 +93,7 @@ KNOWN = {
     "git.commit": "a" * 40, "git.dirty": "false", "data.sha256": "d", "atlas.sha256": "e",
     "version.deconv": "0.1.0",
 }  # fmt: skip
+NO_GIT = {"git.commit": "unknown", "git.dirty": "unknown"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,13 @@ KNOWN = {
     [
         ({}, True, "commit aaaaaaaaaaaa"),
         ({"git.dirty": "true"}, False, "commit aaaaaaaaaaaa with changes that were not committed"),
-        ({"git.commit": "unknown", "git.dirty": "unknown"}, True, "release 0.1.0"),
+        (NO_GIT | {"code.release": "true"}, True, "release 0.1.0"),
+        (NO_GIT | {"code.release": "no git"}, False, "release 0.1.0 is not certain: no git"),
+        (
+            NO_GIT,
+            False,
+            "release 0.1.0 is not certain: it was not recorded whether it was changed",
+        ),
         ({"data.sha256": "unknown"}, False, "not known: data.sha256"),
         ({"git.dirty": "unknown"}, False, "not known: git.dirty"),
     ],
