@@ -49,6 +49,13 @@ class ChampionRule(Section):
     largest_tissue_loss: float = Field(gt=0, lt=1)
 
 
+class SampleRule(Section):
+    """What the samples must be that decide; ``sha256`` allows only those of one benchmark."""
+
+    min_samples: int = Field(100, ge=2)
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{16,64}$")
+
+
 class LineageRule(Section):
     """What must be known of where a model comes from."""
 
@@ -61,6 +68,7 @@ class Policy(Section):
 
     version: Literal[2]
     metrics: dict[str, Limit] = Field(min_length=1)
+    test: SampleRule = SampleRule()
     champion: ChampionRule
     lineage: LineageRule
     sha256: str = ""
@@ -104,6 +112,21 @@ def check_limits(metrics: Mapping[str, float], limits: Mapping[str, Limit]) -> l
         by = f" (by {excess:.2g})" if excess > 0 else ""
         verdicts.append(Verdict(name, excess <= 0, f"{value:.4g}{by}, {limit} needed"))
     return verdicts
+
+
+def check_samples(n_samples: int, digest: str, rule: SampleRule) -> Verdict:
+    """Require enough samples to tell models apart, and the benchmark that the rules name, if any.
+
+    Parameters
+    ----------
+    digest
+        First 16 digits of the SHA-256 of the samples.
+    """
+    reason = f"{n_samples} samples ({digest}), at least {rule.min_samples} needed"
+    is_pinned = rule.sha256 is None or rule.sha256[:16] == digest
+    if not is_pinned:
+        reason = f"{digest}, {str(rule.sha256)[:16]} needed: --benchmark FILE"
+    return Verdict("samples", is_pinned and n_samples >= rule.min_samples, reason)
 
 
 def check_sparse(params: Mapping[str, Any]) -> Verdict:

@@ -69,6 +69,12 @@ def move_production(client: MlflowClient, lease: Lease, to: str) -> str | None:
     return before
 
 
+def withdraw(client: MlflowClient, version: str) -> None:
+    """Take back that a version qualified: it cannot be rolled back to then."""
+    if QUALIFIED in client.get_model_version(MODEL_NAME, version).tags:
+        client.delete_model_version_tag(MODEL_NAME, version, QUALIFIED)
+
+
 def finish_interrupted(client: MlflowClient, lease: Lease) -> None:
     """Finish, or write off, the moves of those who were killed at it."""
     pending = client.search_model_versions(f"name = '{BOOK}' and tags.{_STAGE} = '{_MOVING}'")

@@ -7,30 +7,19 @@ meets the first.
 
 from dataclasses import dataclass
 
-from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from deconv.bundle import Bundle, read_bundle
+from deconv.bundle import read_bundle
 from deconv.counts import RegionCounts
-from deconv.errors import CheckpointError, ConfigError, MismatchError
-from experiments.fetch import fetch_model, file_hashes, open_registered
-from experiments.gates import (
-    Policy,
-    Verdict,
-    check_against_champion,
-    check_leakage,
-    check_limits,
-    check_lineage,
-    check_sparse,
-    check_tissues,
-    load_policy,
-)
+from deconv.errors import ConfigError
+from experiments.fetch import fetch_model, file_hashes
+from experiments.gates import Policy, Verdict, check_sparse, load_policy
+from experiments.judging import evidence, judge_against, judge_alone, tells
 from experiments.lease import held
-from experiments.moves import alias, finish_interrupted, move_production
+from experiments.moves import alias, finish_interrupted, move_production, withdraw
 from experiments.names import BOOK, BUNDLE_HASH, MODEL_NAME, PREVIOUS, PRODUCTION
 from experiments.note import check_reason, refusal, write_note
-from experiments.referee import Examined, against, examine, recorded
-from experiments.registry import finished_run, model_uri, register
+from experiments.registry import finished_run, model_uri, register, verify
 from experiments.shipped import check_own
 from experiments.store import tracking_errors
 from experiments.wrapper import check_wrapper
@@ -91,11 +80,10 @@ def promote(
     if verdicts[0].passed:
         folder = fetch_model(model_uri(run))
         bundle, hashes = read_bundle(folder), file_hashes(folder)
+        sha256, has_answered = hashes[BUNDLE_HASH], benchmark is not None
         verdicts = [
-            check_sparse(_settings(bundle)),
-            check_own(
-                run, bundle.provenance, hashes[BUNDLE_HASH], has_answered=benchmark is not None
-            ),
+            check_sparse({"model.use_two_stage": bundle.network.config.use_two_stage}),
+            check_own(run, bundle.provenance, sha256, has_answered=has_answered),
             check_wrapper(folder),
         ]
     if not all(verdict.passed for verdict in verdicts):  # not fit for the registry
@@ -103,24 +91,30 @@ def promote(
             with held(client, BOOK, run_id=run_id, why=reason) as lease:
                 lease.describe(f"refused: {refusal(verdicts)} ({run.info.run_name})")
         return Decision(run_id, verdicts, None, False)
-    alone, examined = _judge(run, bundle, policy, benchmark, allow_changed_code)
+    alone, examined = judge_alone(run, bundle, policy, benchmark, allow_changed_code)
     verdicts += alone
     if dry_run:
-        return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
-                        None, False)  # fmt: skip
+        verdicts += judge_against(client, sha256, examined, policy, benchmark)
+        return Decision(run_id, verdicts, None, False)
     with held(client, BOOK, run_id=run_id, why=reason) as lease:
         finish_interrupted(client, lease)
         version = register(client, run, hashes)
         if alias(client, PRODUCTION) == version:  # it is judged already
             return Decision(run_id, verdicts, version, True)
+        is_fit = all(verdict.passed for verdict in verdicts)
+        facts = evidence(
+            examined, (alias(client, PRODUCTION) or "none") if is_fit else "not compared"
+        )
+        lease.note(facts)
+        if is_fit:
+            verdicts += judge_against(client, sha256, examined, policy, benchmark)
         passed = all(verdict.passed for verdict in verdicts)
         if passed:
-            verdicts += _compare(client, run, examined, policy, benchmark)
-            passed = all(verdict.passed for verdict in verdicts)
-        if passed:
             verify(client, version)
+        elif examined is not None and not is_fit and tells(verdicts):
+            withdraw(client, version)
         write_note(
-            client, version, policy, verdicts, why=why, card=bundle.card, qualified=passed
+            client, version, policy, verdicts, facts, why=why, card=bundle.card, qualified=passed
         )  # fmt: skip
         if not passed:
             lease.describe(f"refused: {refusal(verdicts)} (version {version})")
@@ -157,80 +151,6 @@ def rollback(*, why: str = "") -> tuple[str, str]:
         verify(client, previous)
         move_production(client, lease, previous)
     return previous, present
-
-
-def verify(client: MlflowClient, version: str) -> Bundle:
-    """Check that a version is complete and the one that was registered.
-
-    Raises
-    ------
-    CheckpointError
-        If it is not.
-    """
-    if BUNDLE_HASH not in client.get_model_version(MODEL_NAME, version).tags:
-        raise CheckpointError(
-            "it is not known which files were registered", where=f"{MODEL_NAME} {version}"
-        )
-    return open_registered(MODEL_NAME, version)
-
-
-def _judge(
-    run: Run,
-    bundle: Bundle,
-    policy: Policy,
-    benchmark: RegionCounts | None,
-    allow_changed_code: bool,
-) -> tuple[list[Verdict], Examined | None]:
-    """Return what can be said without a champion, and what the model answered."""
-    hashes = bundle.provenance.get("sha256", {})
-    lineage = check_lineage(
-        run.data.tags, policy.lineage, allow_changed_code=allow_changed_code,
-        of_model={f"{name}.sha256": value for name, value in hashes.items()},
-    )  # fmt: skip
-    # What the model states is of its own making; the run's metrics can be logged anew.
-    metrics = {**run.data.metrics, **bundle.provenance.get("metrics", {})}
-    try:
-        examined = recorded(run, bundle) if benchmark is None else examine(bundle, benchmark)
-    except MismatchError as error:
-        limits = check_limits(metrics, policy.metrics)
-        return [lineage, *limits, Verdict("test", False, str(error))], None
-    donors = bundle.provenance.get("donors", {})
-    seen = None
-    if donors:
-        seen = [donor for part in ("train", "validation") for donor in donors.get(part, ())]
-    limits = check_limits({**metrics, **examined.metrics}, policy.metrics)
-    return [lineage, check_leakage(seen, examined.donors), *limits], examined
-
-
-def _settings(bundle: Bundle) -> dict[str, bool]:
-    """Return what decides whether a model is sparse, by the name of the run's parameter."""
-    return {"model.use_two_stage": bundle.network.config.use_two_stage}
-
-
-def _compare(
-    client: MlflowClient,
-    run: Run,
-    examined: Examined | None,
-    policy: Policy,
-    benchmark: RegionCounts | None,
-) -> list[Verdict]:
-    """Return the verdicts against whatever is production now; none against itself."""
-    rule, version = policy.champion, alias(client, PRODUCTION)
-    if version is None:
-        return [check_against_champion(None, rule), check_tissues({}, rule)]
-    champion = client.get_run(str(client.get_model_version(MODEL_NAME, version).run_id))
-    if champion.info.run_id == run.info.run_id:
-        return []
-    name = "better than production"
-    if examined is None:
-        return [Verdict(name, False, "the model was not examined")]
-    try:
-        bundle = verify(client, version)
-        theirs = recorded(champion, bundle) if benchmark is None else examine(bundle, benchmark)
-        difference, losses = against(examined, theirs)
-    except MismatchError as error:
-        return [Verdict(name, False, str(error))]
-    return [check_against_champion(difference, rule), check_tissues(losses, rule)]
 
 
 def _production_run(client: MlflowClient) -> str:

@@ -8,7 +8,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from deconv.errors import ConfigError
+from deconv.bundle import Bundle
+from deconv.errors import CheckpointError, ConfigError
+from experiments.fetch import open_registered
 from experiments.lease import unless_there
 from experiments.names import BUNDLE_HASH, MODEL_NAME
 from experiments.reading import quoted
@@ -30,7 +32,7 @@ _LINEAGE = {
     "atlas.sha256",
     "version.deconv",
 }
-_SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
+SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
 
 
 @tracking_errors("cannot look for runs")
@@ -105,7 +107,7 @@ def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
         return known
     facts = dict(tags) | {k: v for k, v in run.data.tags.items() if k in _LINEAGE}
     metrics = run.data.metrics  # a run may have had no donors to test on
-    facts |= {k: f"{metrics[k]:.6g}" for k in _SHOWN if k in metrics}
+    facts |= {k: f"{metrics[k]:.6g}" for k in SHOWN if k in metrics}
     make_model(client)
     uri = model_uri(run)
     registered = client.create_model_version(
@@ -114,6 +116,21 @@ def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
     )  # fmt: skip
     # MLflow's client asks again where an answer was lost, and so may make two.
     return _first_version(client, run, tags) or str(registered.version)
+
+
+def verify(client: MlflowClient, version: str) -> Bundle:
+    """Check that a version is complete and the one that was registered.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not.
+    """
+    if BUNDLE_HASH not in client.get_model_version(MODEL_NAME, version).tags:
+        raise CheckpointError(
+            "it is not known which files were registered", where=f"{MODEL_NAME} {version}"
+        )
+    return open_registered(MODEL_NAME, version)
 
 
 def _first_version(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str | None:

@@ -80,6 +80,7 @@ def lenient(monkeypatch):
     content = policy.model_dump()
     content["metrics"] = {k: v for k, v in content["metrics"].items() if k not in left_out}
     content["lineage"]["allow_changed_code"] = True
+    content["test"]["min_samples"] = 50
     found = Policy.model_validate(content)
     monkeypatch.setattr(gates, "load_policy", lambda path=None: found)
     monkeypatch.setattr(promotion, "load_policy", lambda path=None: found)

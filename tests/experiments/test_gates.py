@@ -5,10 +5,12 @@ import pytest
 from deconv.benchmarks.bootstrap import Difference
 from deconv.errors import ConfigError
 from experiments.gates import (
+    SampleRule,
     check_against_champion,
     check_leakage,
     check_limits,
     check_lineage,
+    check_samples,
     check_sparse,
     check_tissues,
     load_policy,
@@ -129,6 +131,23 @@ def test_hashes_of_the_run_must_be_those_of_its_model():
 def test_changed_code_can_be_allowed():
     rule = load_policy().lineage
     assert check_lineage({**KNOWN, "git.dirty": "true"}, rule, allow_changed_code=True).passed
+
+
+def test_samples_that_decide_are_many_and_may_be_named():
+    rule = load_policy().test
+    assert (rule.min_samples, rule.sha256) == (100, None)
+    assert check_samples(100, "a" * 16, rule).passed
+    few = check_samples(99, "a" * 16, rule)
+    assert (few.passed, few.reason) == (
+        False, "99 samples (aaaaaaaaaaaaaaaa), at least 100 needed",
+    )  # fmt: skip
+    pinned = SampleRule(min_samples=10, sha256="b" * 64)
+    assert check_samples(10, "b" * 16, pinned).passed
+    assert not check_samples(9, "b" * 16, pinned).passed
+    other = check_samples(10, "a" * 16, pinned)
+    assert (other.passed, other.reason) == (
+        False, "aaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbb needed: --benchmark FILE",
+    )  # fmt: skip
 
 
 def test_donor_of_the_test_that_was_trained_on_is_named():

@@ -171,6 +171,52 @@ def test_benchmark_decides_between_runs_of_other_tests_and_finds_leakage(
     assert decision.promoted, decision.verdicts
 
 
+def test_a_benchmark_too_small_decides_nothing_and_what_decided_is_on_record(
+    trained, lenient, client, deconv, tmp_path
+):
+    run = trained()
+    few = read_benchmark(frozen(deconv, trained("data.test_mixtures=2"), tmp_path))
+    refused = promote(run.run_id, benchmark=few)
+    reasons = {v.rule: v.reason for v in refused.verdicts if not v.passed}
+    assert reasons["samples"].startswith("2 samples (")
+    enough = read_benchmark(frozen(deconv, trained("data.test_mixtures=60"), tmp_path))
+    assert promote(run.run_id, benchmark=enough).promoted
+    version = client.get_model_version(MODEL_NAME, "1")
+    assert version.tags["judged.samples"] == "60"
+    assert version.tags["judged.sha256"] == enough.content_hash[:16]
+    assert version.tags["judged.champion"] == "none"
+    assert float(version.tags["test/mae"]) != pytest.approx(run.metrics["test/mae"], rel=1e-4)
+    told = f"Judged on 60 samples ({enough.content_hash[:16]}); champion: none"
+    assert told in version.description
+    ticket = client.get_model_version(BOOK, "2")
+    assert ticket.tags["judged.sha256"] == enough.content_hash[:16]
+
+
+def frozen(deconv, run, folder):
+    """The test mixtures of a run as a benchmark file."""
+    path = folder / f"{run.folder.name}.h5ad"
+    assert deconv("freeze", run.folder, "-o", path)[0] == 0
+    return path
+
+
+def test_version_that_no_longer_meets_the_rules_is_not_rolled_back_to(
+    trained, bare, client, deconv, tmp_path
+):
+    worse, better = worse_and_better(trained)
+    assert promote(worse.run_id).promoted
+    assert promote(better.run_id).promoted
+    few = read_benchmark(frozen(deconv, trained("data.test_mixtures=2"), tmp_path))
+    assert not promote(worse.run_id, benchmark=few).promoted  # which says nothing of the model
+    assert rollback() == ("1", "2")
+    assert rollback() == ("2", "1")
+    strict = bare.model_dump()
+    strict["metrics"]["test/mae"]["max"] = 0.001
+    assert not promote(worse.run_id, policy=Policy.model_validate(strict)).promoted
+    with pytest.raises(ConfigError, match="the version has not met the rules"):
+        rollback()
+    assert aliases(client)["production"] == "2"
+
+
 def test_record_that_is_not_the_models_own_is_refused(trained, lenient, client):
     run = trained()
     folder = Path(client.get_run(run.run_id).info.artifact_uri.removeprefix("file://"))

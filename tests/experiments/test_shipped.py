@@ -22,9 +22,9 @@ from experiments.gates import Verdict
 from experiments.mlflow_model import model_files
 from experiments.names import FILES_HASH, MODEL_NAME
 from experiments.predict import load_model
-from experiments.promotion import promote, verify
+from experiments.promotion import promote
 from experiments.referee import read_benchmark
-from experiments.registry import model_uri
+from experiments.registry import model_uri, verify
 from experiments.replay import MODEL_TAG
 from experiments.wrapper import check_wrapper
 
