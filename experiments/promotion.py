@@ -16,10 +16,17 @@ from experiments.fetch import fetch_model, file_hashes
 from experiments.gates import Policy, Verdict, check_sparse, load_policy
 from experiments.judging import evidence, judge_against, judge_alone, tells
 from experiments.lease import held
-from experiments.moves import alias, finish_interrupted, move_production, withdraw
+from experiments.moves import (
+    ROLL_BACK,
+    alias,
+    finish_interrupted,
+    move_production,
+    rolled_back,
+    withdraw,
+)
 from experiments.names import BOOK, BUNDLE_HASH, MODEL_NAME, PREVIOUS, PRODUCTION
 from experiments.note import check_reason, refusal, write_note
-from experiments.registry import finished_run, model_uri, register, verify
+from experiments.registry import find_version, finished_run, model_uri, register, verify
 from experiments.shipped import check_own
 from experiments.store import tracking_errors
 from experiments.wrapper import check_wrapper
@@ -47,6 +54,7 @@ def promote(
     policy: Policy | None = None,
     allow_changed_code: bool = False,
     dry_run: bool = False,
+    once: bool = False,
     why: str = "",
 ) -> Decision:
     """Register a run's sparse model, and make it `production` if it meets every rule.
@@ -60,6 +68,8 @@ def promote(
         their runs' own test mixtures decide, which must be the same.
     dry_run
         Decide, but change nothing in the registry.
+    once
+        Do not promote what was rolled back: nobody asked for this run.
 
     Raises
     ------
@@ -94,6 +104,7 @@ def promote(
     alone, examined = judge_alone(run, bundle, policy, benchmark, allow_changed_code)
     verdicts += alone
     if dry_run:
+        verdicts += _not_again(client, find_version(client, run, hashes)) if once else []
         verdicts += judge_against(client, sha256, examined, policy, benchmark)
         return Decision(run_id, verdicts, None, False)
     with held(client, BOOK, run_id=run_id, why=reason) as lease:
@@ -101,6 +112,9 @@ def promote(
         version = register(client, run, hashes)
         if alias(client, PRODUCTION) == version:  # it is judged already
             return Decision(run_id, verdicts, version, True)
+        if once and (back := _not_again(client, version)):
+            lease.describe(f"refused: {refusal(back)}")
+            return Decision(run_id, verdicts + back, version, False)
         is_fit = all(verdict.passed for verdict in verdicts)
         facts = evidence(
             examined, (alias(client, PRODUCTION) or "none") if is_fit else "not compared"
@@ -139,7 +153,7 @@ def rollback(*, why: str = "") -> tuple[str, str]:
     check_reason(why)
     client = MlflowClient()
     run_id = _production_run(client)
-    with held(client, BOOK, run_id=run_id, why=why or "roll back") as lease:
+    with held(client, BOOK, run_id=run_id, why=why or ROLL_BACK, what=ROLL_BACK) as lease:
         finish_interrupted(client, lease)
         present, previous = alias(client, PRODUCTION), alias(client, PREVIOUS)
         if present is None or previous in (None, present):
@@ -151,6 +165,15 @@ def rollback(*, why: str = "") -> tuple[str, str]:
         verify(client, previous)
         move_production(client, lease, previous)
     return previous, present
+
+
+def _not_again(client: MlflowClient, version: str | None) -> list[Verdict]:
+    """Return a refusal if a version was rolled back and has not been production since."""
+    back = rolled_back(client)
+    if version is None or version not in back:
+        return []
+    reason = f"version {version} was rolled back ({back[version]}): name its run to promote it"
+    return [Verdict("not rolled back", False, reason)]
 
 
 def _production_run(client: MlflowClient) -> str:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 
-import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -32,19 +31,18 @@ _LINEAGE = {
     "atlas.sha256",
     "version.deconv",
 }
+_PAGE = 1000
 SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
 
 
 @tracking_errors("cannot look for runs")
-def sparse_runs(experiment: str, study: str | None = None, *, n: int = 10) -> list[str]:
+def sparse_runs(experiment: str, study: str | None = None) -> list[str]:
     """Return the ids of the finished two-stage runs, that of the smallest validation error first.
 
     Parameters
     ----------
     study
         Value of the tag `study`: only its runs are considered.
-    n
-        How many at most.
 
     Raises
     ------
@@ -55,14 +53,23 @@ def sparse_runs(experiment: str, study: str | None = None, *, n: int = 10) -> li
     """
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
     of_study = "" if study is None else f" AND tags.study = {quoted(study)}"
-    runs = mlflow.search_runs(
-        experiment_names=[name],
-        filter_string="attributes.status = 'FINISHED' AND tags.sparse = 'true' "
-        f"AND tags.`{MODEL_TAG}` LIKE '%'{of_study}",
-        order_by=["metrics.`best/val/mae` ASC"],
-        max_results=n,
-        output_format="list",
-    )
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    runs: list[Run] = []
+    token = None
+    while found is not None:
+        page = client.search_runs(
+            [found.experiment_id],
+            "attributes.status = 'FINISHED' AND tags.sparse = 'true' "
+            f"AND tags.`{MODEL_TAG}` LIKE '%'{of_study}",
+            order_by=["metrics.`best/val/mae` ASC"],
+            max_results=_PAGE,
+            page_token=token,
+        )
+        runs += page
+        token = page.token
+        if not token:
+            break
     if not runs:
         where = f"experiment {name}" + ("" if study is None else f", study {study}")
         raise ConfigError("no finished sparse run", where=where)
@@ -102,7 +109,7 @@ def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
         Hashes of its files. A version that others registered, such as MLflow's own page, has
         none, and one of other files is not this one.
     """
-    known = _first_version(client, run, tags)
+    known = find_version(client, run, tags)
     if known is not None:
         return known
     facts = dict(tags) | {k: v for k, v in run.data.tags.items() if k in _LINEAGE}
@@ -115,7 +122,7 @@ def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
         model_id=uri.removeprefix("models:/"),
     )  # fmt: skip
     # MLflow's client asks again where an answer was lost, and so may make two.
-    return _first_version(client, run, tags) or str(registered.version)
+    return find_version(client, run, tags) or str(registered.version)
 
 
 def verify(client: MlflowClient, version: str) -> Bundle:
@@ -133,7 +140,14 @@ def verify(client: MlflowClient, version: str) -> Bundle:
     return open_registered(MODEL_NAME, version)
 
 
-def _first_version(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str | None:
+def make_model(client: MlflowClient) -> None:
+    """Make the registered model, if it is not there."""
+    with unless_there():
+        client.create_registered_model(MODEL_NAME, description=_ABOUT)
+
+
+def find_version(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str | None:
+    """Return the version of a run's model, None if it is not registered; `tags` as `register`."""
     found = client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run.info.run_id}'")
     same = [  # those registered earlier have fewer hashes
         str(v.version)
@@ -141,9 +155,3 @@ def _first_version(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> s
         if BUNDLE_HASH in v.tags and all(v.tags.get(k, h) == h for k, h in tags.items())
     ]
     return min(same, key=int, default=None)
-
-
-def make_model(client: MlflowClient) -> None:
-    """Make the registered model, if it is not there."""
-    with unless_there():
-        client.create_registered_model(MODEL_NAME, description=_ABOUT)

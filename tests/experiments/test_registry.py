@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -14,14 +16,14 @@ from deconv.bundle import write_bundle
 from deconv.errors import CheckpointError, ConfigError
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
-from experiments import promotion
+from experiments import promotion, registry
 from experiments.fetch import fetch_model, open_registered
 from experiments.gates import Policy
 from experiments.names import BOOK, MODEL_NAME
 from experiments.predict import load_model, open_model, predict_files
 from experiments.promotion import promote, rollback
 from experiments.referee import read_benchmark
-from experiments.registry import sparse_runs
+from experiments.registry import model_uri, sparse_runs
 
 PRODUCTION = f"models:/{MODEL_NAME}@production"
 
@@ -314,6 +316,64 @@ def test_best_of_the_runs_is_found(trained, lenient, deconv):
     status, output, _ = deconv("promote")
     assert status == 0
     assert best.run_id in output
+
+
+def test_what_was_rolled_back_is_promoted_again_only_by_name(trained, bare, client, deconv):
+    worse, better = worse_and_better(trained)
+    assert promote(worse.run_id).promoted
+    assert promote(better.run_id).promoted
+    assert rollback(why="a complaint") == ("1", "2")
+    status, output, _ = deconv("promote", "--dry-run")
+    assert "version 2 was rolled back (a complaint): name its run to promote it" in output
+    assert "would be promoted" not in output
+    status, output, _ = deconv("promote")
+    assert status == 0, output  # the next best is production already
+    assert "refused: not rolled back: version 2 was rolled back (a complaint)" in output
+    assert aliases(client) == {"production": "1", "previous": "2"}
+    assert deconv("promote", better.run_id)[0] == 0
+    assert aliases(client) == {"production": "2", "previous": "1"}
+    assert deconv("promote")[0] == 0
+    assert aliases(client) == {"production": "2", "previous": "1"}
+
+
+def test_next_run_is_tried_where_the_best_is_damaged(trained, lenient, client, deconv):
+    runs = [trained("training.num_epochs=1"), trained("training.num_epochs=2")]
+    best, second = sorted(runs, key=lambda r: r.metrics["best/val/mae"])
+    weights = fetch_model(model_uri(client.get_run(best.run_id))) / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    status, output, error = deconv("promote")
+    assert (status, error.count("Error")) == (0, 0), output + error
+    assert f"run {best.run_id}: " in output
+    assert "weights.safetensors: the file is not what" in output
+    assert client.get_model_version_by_alias(MODEL_NAME, "production").run_id == second.run_id
+    status, _, error = deconv("promote", best.run_id)
+    assert (status, "the file is not what" in error) == (2, True)
+
+
+def test_all_runs_are_tried(trained, lenient, client, deconv, monkeypatch):
+    """Also behind many that are refused, and over several pages of the store's answer."""
+    monkeypatch.setattr(registry, "_PAGE", 4)
+    good = trained()
+    tags = client.get_run(good.run_id).data.tags
+    for number in range(11):
+        own = {k: v for k, v in tags.items() if not k.startswith("mlflow.")}
+        run = client.create_run(client.get_run(good.run_id).info.experiment_id, tags=own)
+        client.log_param(run.info.run_id, "model.use_two_stage", "True")
+        client.log_metric(run.info.run_id, "best/val/mae", 1e-6 * number)
+        client.set_terminated(run.info.run_id)
+    assert len(sparse_runs("sparse-deconvolution")) == 12
+    status, output, _ = deconv("promote", "--dry-run")
+    assert (status, output.count("refused: the run's own model")) == (0, 11)
+    assert f"would be promoted: run {good.run_id}" in output
+
+
+def test_experiment_that_is_not_there_is_said_in_one_line(store, deconv):
+    code = "from deconv.cli import main; import sys; sys.exit(main(['promote']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: experiment sparse-deconvolution: no finished sparse run"
+    ]
 
 
 def test_unfinished_or_unknown_run_is_refused(store, client):
