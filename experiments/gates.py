@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from deconv.benchmarks.bootstrap import Difference
-from deconv.configuration import Section
+from deconv.configuration import Section, parse_yaml, validate
 from deconv.errors import ConfigError
 
 _SAID = ("true", "false")
@@ -94,10 +94,15 @@ def load_policy(path: Path | None = None) -> Policy:
     source = path or resources.files("mlruns_config") / "gates.yaml"
     try:
         content = source.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        return Policy.model_validate({**yaml.safe_load(content), "sha256": sha256})
-    except (OSError, yaml.YAMLError, TypeError, ValidationError) as error:
-        raise ConfigError("not a promotion policy", where=source, got=error) from error
+        raw = parse_yaml(content)
+    except (OSError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("not a promotion policy", where=source, got=reason) from error
+    if not isinstance(raw, dict) or "sha256" in raw:
+        raise ConfigError(
+            "not a promotion policy", where=source, expected="version, metrics, champion, lineage"
+        )
+    return validate(Policy, {**raw, "sha256": hashlib.sha256(content).hexdigest()}, source)
 
 
 def check_limits(metrics: Mapping[str, float], limits: Mapping[str, Limit]) -> list[Verdict]:
