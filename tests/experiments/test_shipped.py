@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -26,6 +27,7 @@ from experiments.promotion import promote
 from experiments.referee import read_benchmark
 from experiments.registry import model_uri, verify
 from experiments.replay import MODEL_TAG
+from experiments.sides import STATS
 from experiments.wrapper import check_wrapper
 
 OWN = "the run's own model"
@@ -89,6 +91,20 @@ def test_metrics_logged_anew_do_not_count(trained, lenient, client):
     assert reasons(promote(run.run_id)) == {
         OWN: "the model states another value of best/val/mae, test/mae"
     }
+
+
+def test_answers_put_in_place_of_the_recorded_ones_do_not_count(trained, lenient, client):
+    """Also where they are as good in the mean: the comparison with production is by sample."""
+    run = trained()
+    folder = Path(client.get_run(run.run_id).info.artifact_uri.removeprefix("file://"))
+    stats = pd.read_csv(folder / STATS)
+    stats["predicted_proportion"] = (
+        stats["true_proportion"] + (stats["predicted_proportion"] - stats["true_proportion"]).abs()
+    )
+    stats.to_csv(folder / STATS, index=False)
+    found = reasons(promote(run.run_id))
+    assert "is not of the model whose metrics were logged" in found["test"]
+    assert "--benchmark FILE" in found["test"]
 
 
 def test_run_trained_while_the_server_was_away_is_promoted_once_it_was_sent(
