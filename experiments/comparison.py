@@ -15,6 +15,7 @@ from deconv.benchmarks.bootstrap import BOOTSTRAPPED, Difference, bootstrap_inte
 from deconv.errors import ConfigError
 from deconv.metrics import PRESENT_FROM
 from experiments.metric_names import base_name
+from experiments.names import BUNDLE_HASH
 from experiments.pairing import pair_sides
 from experiments.reading import find_run
 from experiments.sides import Side, open_side, stats_arrays
@@ -121,7 +122,7 @@ def _differing(sides: Sequence[Side]) -> pd.DataFrame:
     groups: list[dict[str, dict[str, str]]] = [{}, {}, {}]
     for side in sides:
         data, inputs = side.run.data, side.run.inputs
-        groups[0][side.letter] = dict(data.params)
+        groups[0][side.letter] = {k: v for k, v in data.params.items() if k != BUNDLE_HASH}
         groups[1][side.letter] = {
             f"{entry.dataset.name} data": str(entry.dataset.digest)
             for entry in (inputs.dataset_inputs if inputs is not None else [])

@@ -1,6 +1,5 @@
 """The configuration of a run: one YAML file, read once, checked whole."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from deconv.configuration import Section
+from deconv.configuration import Section, parse_yaml, validate
 from deconv.donors import AssumedDonors
 from deconv.errors import ConfigError
 from deconv.losses import LossConfig
@@ -161,7 +160,7 @@ def load_config(
     """
     where, text = _read(str(source))
     try:
-        raw = yaml.safe_load(text)
+        raw = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError("not YAML", where=where, got=str(error).replace("\n", " ")) from error
     if not isinstance(raw, dict):
@@ -191,25 +190,7 @@ def with_data(config: RunConfig, path: str) -> RunConfig:
 
 def validate_config(raw: dict[str, Any], where: object) -> RunConfig:
     """Check a whole configuration; its errors name the key."""
-    try:
-        return RunConfig.model_validate(raw)
-    except ConfigError as error:  # of a check that has a message of its own
-        raise ConfigError(str(error), where=where) from error
-    except ValidationError as error:
-        # A mistyped key is named first: what it leaves missing is only its consequence.
-        problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
-        first = problems[0]
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(
-                f"unknown key {key}{more}", where=where, expected=_nearest(first["loc"])
-            ) from error
-        if not key:
-            raise ConfigError(first["msg"].removeprefix("Value error, "), where=where) from error
-        raise ConfigError(
-            f"{key}: {first['msg']}{more}", where=where, got=repr(first["input"])
-        ) from error
+    return validate(RunConfig, raw, where)
 
 
 def packaged_configs() -> list[str]:
@@ -249,16 +230,6 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         target[key] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError("not a value", where=f"--set {name}", got=value) from error
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    """Name the keys that the mistyped one may have meant."""
-    section: Any = RunConfig
-    for part in location[:-1]:
-        section = section.model_fields[str(part)].annotation
-    keys = list(section.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), keys, n=1)
-    return f"{close[0]}?" if close else ", ".join(keys)
 
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:

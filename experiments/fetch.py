@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from deconv.bundle import Bundle, bundle_hash, read_bundle
 from deconv.errors import CheckpointError, ConfigError
 from deconv.files import file_hash
-from experiments.names import BUNDLE_HASH, CODE_HASH, MODEL_NAME, PRODUCTION
+from experiments.names import BUNDLE_HASH, CODE_HASH, FILES_HASH, MODEL_NAME, PRODUCTION
 from experiments.store import (
     RefusedError,
     first_line,
@@ -24,6 +25,8 @@ from experiments.store import (
 )
 
 _USUAL = f"a model such as models:/{MODEL_NAME}@{PRODUCTION} (see deconv promote)"
+_PLACE = "artifacts/bundle"
+_META = "registered_model_meta"  # written by MLflow when it fetches a version
 _REGISTERED = re.compile(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))")
 
 
@@ -47,7 +50,7 @@ def fetch_model(uri: str) -> Path:
 
 def bundle_in(folder: Path) -> Path:
     """Return the bundle in the folder of an MLflow model."""
-    bundle = folder / "artifacts" / "bundle"
+    bundle = folder / _PLACE
     return bundle if bundle.is_dir() else folder
 
 
@@ -130,11 +133,43 @@ def open_registered(name: str, version: str) -> Bundle:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Return tags with the hashes of a fetched bundle, and of the code that MLflow runs with it.
+    """Return tags with the hashes of a fetched bundle, and of all that MLflow puts around it.
 
-    Nothing here runs that code, but `mlflow models serve` does.
+    Nothing here runs the code among that, but `mlflow models serve` does. Versions that were
+    registered earlier have only the hash of the code.
+
+    Raises
+    ------
+    CheckpointError
+        If there is compiled code that cannot be removed.
     """
-    digest = hashlib.sha256()
-    for path in sorted(folder.parent.parent.glob("*.py")):
-        digest.update(f"{path.name} {file_hash(path)}\n".encode())
-    return {BUNDLE_HASH: bundle_hash(folder), CODE_HASH: digest.hexdigest()}
+    tags = {BUNDLE_HASH: bundle_hash(folder)}
+    root = folder.parent.parent
+    if folder != root / _PLACE:
+        return tags
+    _remove_compiled(root)
+    code, files = hashlib.sha256(), hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if name == _META or folder in (path, *path.parents):
+            continue
+        line = f"{name} {file_hash(path) if path.is_file() else 'folder'}\n".encode()
+        files.update(line)
+        if path.suffix == ".py" and path.parent == root:
+            code.update(line)
+    return {**tags, CODE_HASH: code.hexdigest(), FILES_HASH: files.hexdigest()}
+
+
+def _remove_compiled(root: Path) -> None:
+    """Remove what Python compiled when MLflow loaded a model from a store on this machine.
+
+    It would be run in place of the code whose hash is known.
+    """
+    try:
+        shutil.rmtree(root / "__pycache__")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(
+            "compiled code that cannot be removed", where=root / "__pycache__", got=error.strerror
+        ) from error

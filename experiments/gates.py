@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from deconv.benchmarks.bootstrap import Difference
-from deconv.configuration import Section
+from deconv.configuration import Section, parse_yaml, validate
 from deconv.errors import ConfigError
 
 _SAID = ("true", "false")
@@ -49,6 +49,13 @@ class ChampionRule(Section):
     largest_tissue_loss: float = Field(gt=0, lt=1)
 
 
+class SampleRule(Section):
+    """What the samples must be that decide; ``sha256`` allows only those of one benchmark."""
+
+    min_samples: int = Field(100, ge=2)
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{16,64}$")
+
+
 class LineageRule(Section):
     """What must be known of where a model comes from."""
 
@@ -61,6 +68,7 @@ class Policy(Section):
 
     version: Literal[2]
     metrics: dict[str, Limit] = Field(min_length=1)
+    test: SampleRule = SampleRule()
     champion: ChampionRule
     lineage: LineageRule
     sha256: str = ""
@@ -86,10 +94,15 @@ def load_policy(path: Path | None = None) -> Policy:
     source = path or resources.files("mlruns_config") / "gates.yaml"
     try:
         content = source.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        return Policy.model_validate({**yaml.safe_load(content), "sha256": sha256})
-    except (OSError, yaml.YAMLError, TypeError, ValidationError) as error:
-        raise ConfigError("not a promotion policy", where=source, got=error) from error
+        raw = parse_yaml(content)
+    except (OSError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("not a promotion policy", where=source, got=reason) from error
+    if not isinstance(raw, dict) or "sha256" in raw:
+        raise ConfigError(
+            "not a promotion policy", where=source, expected="version, metrics, champion, lineage"
+        )
+    return validate(Policy, {**raw, "sha256": hashlib.sha256(content).hexdigest()}, source)
 
 
 def check_limits(metrics: Mapping[str, float], limits: Mapping[str, Limit]) -> list[Verdict]:
@@ -104,6 +117,21 @@ def check_limits(metrics: Mapping[str, float], limits: Mapping[str, Limit]) -> l
         by = f" (by {excess:.2g})" if excess > 0 else ""
         verdicts.append(Verdict(name, excess <= 0, f"{value:.4g}{by}, {limit} needed"))
     return verdicts
+
+
+def check_samples(n_samples: int, digest: str, rule: SampleRule) -> Verdict:
+    """Require enough samples to tell models apart, and the benchmark that the rules name, if any.
+
+    Parameters
+    ----------
+    digest
+        First 16 digits of the SHA-256 of the samples.
+    """
+    reason = f"{n_samples} samples ({digest}), at least {rule.min_samples} needed"
+    is_pinned = rule.sha256 is None or rule.sha256[:16] == digest
+    if not is_pinned:
+        reason = f"{digest}, {str(rule.sha256)[:16]} needed: --benchmark FILE"
+    return Verdict("samples", is_pinned and n_samples >= rule.min_samples, reason)
 
 
 def check_sparse(params: Mapping[str, Any]) -> Verdict:
@@ -136,11 +164,14 @@ def check_lineage(
     other = [name for name, value in (of_model or {}).items() if tags.get(name) != value]
     if other:
         return Verdict("lineage", False, f"{', '.join(other)} of the run are not the model's")
-    changed = tags.get("git.dirty") == "true"
-    commit = tags.get("git.commit", "unknown")
-    code = f"release {tags['version.deconv']}" if commit == "unknown" else f"commit {commit[:12]}"
+    changed, commit = tags.get("git.dirty") == "true", tags.get("git.commit", "unknown")
+    code, problem = f"commit {commit[:12]}", "with changes that were not committed"
+    if commit == "unknown":
+        stated = tags.get("code.release", "it was not recorded whether it was changed")
+        changed, code = stated != "true", f"release {tags['version.deconv']}"
+        problem = f"is not certain: {stated}"
     if changed and not (rule.allow_changed_code or allow_changed_code):
-        return Verdict("lineage", False, f"{code} with changes that were not committed")
+        return Verdict("lineage", False, f"{code} {problem}")
     return Verdict("lineage", True, code + (", changed (allowed)" if changed else ""))
 
 

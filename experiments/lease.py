@@ -69,7 +69,13 @@ class Lease:
 
 @contextmanager
 def held(
-    client: MlflowClient, book: str, *, run_id: str, why: str, patience: float = 600.0
+    client: MlflowClient,
+    book: str,
+    *,
+    run_id: str,
+    why: str,
+    what: str = "",
+    patience: float = 600.0,
 ) -> Iterator[Lease]:
     """Hold the lease for a block.
 
@@ -81,6 +87,8 @@ def held(
         Of the run whose model is concerned: a version must have a source.
     why
         What is to be done, for those who wait and for the record.
+    what
+        Kind of move, for the record.
     patience
         Seconds to wait for others.
 
@@ -90,7 +98,7 @@ def held(
         If others hold it for so long.
     """
     draw = uuid.uuid4().hex
-    number = _draw(client, book, run_id, why, draw)
+    number = _draw(client, book, run_id, {"why": why, "what": what}, draw)
     over = Event()
     try:
         until = _wait(client, book, number, draw, time.monotonic() + patience)
@@ -111,14 +119,16 @@ def _keep(lease: Lease, over: Event) -> None:
             lease.until = _renew(lease.client, lease.book, lease.number)
 
 
-def _draw(client: MlflowClient, book: str, run_id: str, why: str, draw: str) -> str:
+def _draw(
+    client: MlflowClient, book: str, run_id: str, about: Mapping[str, str], draw: str
+) -> str:
     make_book(client, book)
     tags = {
         _STATE: "open",
         _EXPIRES: str(_milliseconds() + int(1000 * SECONDS)),
         _PROCESS: process_name(),
         "who": person_name(),
-        "why": why,
+        **{name: text for name, text in about.items() if text or name == "why"},
         _DRAW: draw,
     }
     drawn = client.create_model_version(book, f"runs:/{run_id}/model", run_id=run_id, tags=tags)

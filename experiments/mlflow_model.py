@@ -10,7 +10,9 @@ from deconv.files import replacing_folder
 from experiments.scoring import example_of, signature_of
 
 MODEL_FOLDER = "mlflow_model"
-_REQUIREMENTS = ["torch", "numpy", "pandas", "scipy", "safetensors", "pydantic", "scikit-learn"]
+CODE = Path(__file__).with_name("pyfunc_model.py")
+"""What MLflow runs."""
+REQUIREMENTS = ["torch", "numpy", "pandas", "scipy", "safetensors", "pydantic", "scikit-learn"]
 
 
 def model_files(folder: Path, bundle: str) -> dict[str, str]:
@@ -34,11 +36,11 @@ def model_files(folder: Path, bundle: str) -> dict[str, str]:
         with replacing_folder(target) as temporary:
             mlflow.pyfunc.save_model(
                 path=temporary,
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                python_model=str(CODE),
                 artifacts={"bundle": str(folder / bundle)},
                 input_example=example_of(regions),
                 signature=signature_of(regions),
-                pip_requirements=_REQUIREMENTS,
+                pip_requirements=REQUIREMENTS,
             )
             shutil.rmtree(temporary / "artifacts")  # a copy of the bundle
     places = {

@@ -21,6 +21,9 @@ QUALIFIED = "qualified"
 _STAGE, _FROM, _TO = "stage", "from", "to"
 _MOVING, _DONE = "moving", "done"
 _NONE = "none"
+_ABANDONED = "abandoned"
+ROLL_BACK = "roll back"
+"""Kind of a move that takes back another."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Move:
     from_version: str
     to_version: str
     stage: str
+    what: str = ""
 
 
 def alias(client: MlflowClient, name: str) -> str | None:
@@ -69,12 +73,18 @@ def move_production(client: MlflowClient, lease: Lease, to: str) -> str | None:
     return before
 
 
+def withdraw(client: MlflowClient, version: str) -> None:
+    """Take back that a version qualified: it cannot be rolled back to then."""
+    if QUALIFIED in client.get_model_version(MODEL_NAME, version).tags:
+        client.delete_model_version_tag(MODEL_NAME, version, QUALIFIED)
+
+
 def finish_interrupted(client: MlflowClient, lease: Lease) -> None:
     """Finish, or write off, the moves of those who were killed at it."""
     pending = client.search_model_versions(f"name = '{BOOK}' and tags.{_STAGE} = '{_MOVING}'")
     for ticket in sorted(pending, key=lambda t: int(t.version)):
         before, to = ticket.tags[_FROM], ticket.tags[_TO]
-        stage = "abandoned"
+        stage = _ABANDONED
         if alias(client, PRODUCTION) == to:
             lease.require()
             if before not in (_NONE, to):
@@ -89,6 +99,18 @@ def moves(client: MlflowClient) -> list[Move]:
     return [_move(t) for t in sorted(tickets, key=lambda t: -int(t.version)) if _STAGE in t.tags]
 
 
+def rolled_back(client: MlflowClient) -> dict[str, str]:
+    """Return the versions that were taken back and not made production since, with the reasons."""
+    found: dict[str, str] = {}
+    for move in reversed(moves(client)):
+        if move.stage == _ABANDONED:
+            continue
+        found.pop(move.to_version, None)
+        if move.what == ROLL_BACK:
+            found[move.from_version] = move.why
+    return found
+
+
 def now() -> str:
     """Return the time as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -98,5 +120,5 @@ def _move(ticket: ModelVersion) -> Move:
     tags = ticket.tags
     return Move(
         int(ticket.version), tags.get("when", ""), tags.get("who", ""), tags.get("why", ""),
-        tags[_FROM], tags[_TO], tags[_STAGE],
+        tags[_FROM], tags[_TO], tags[_STAGE], tags.get("what", ""),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """What a version's own page in the registry says: how it was judged, then its model card."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mlflow.tracking import MlflowClient
 
@@ -46,7 +46,9 @@ def shortened(text: str, size: int = MAX_TEXT, rest: str = " ...") -> str:
     return kept[: at if at > 0 else None] + rest
 
 
-def described(verdicts: Sequence[Verdict], *, why: str, when: str, card: str) -> str:
+def described(
+    verdicts: Sequence[Verdict], facts: Mapping[str, str], *, why: str, when: str, card: str
+) -> str:
     """Return the text of a version's page, in Markdown: first what was decided, in plain words."""
     failed = refusal(verdicts)
     head = f"refused: {shortened(failed, 300)}" if failed else "qualified: every rule is met"
@@ -56,7 +58,9 @@ def described(verdicts: Sequence[Verdict], *, why: str, when: str, card: str) ->
         for v in verdicts
     ]
     decided = f"Decided {when} by {person_name()}" + (f": {why}" if why else "")
-    text = "\n\n".join((head, decided, "\n".join(table), "---", card))
+    samples = f"{facts.get('judged.samples', 'no')} samples ({facts.get('judged.sha256', 'none')})"
+    judged = f"Judged on {samples}; champion: {facts['judged.champion']}"
+    text = "\n\n".join((head, decided, judged, "\n".join(table), "---", card))
     return shortened(text, rest=_REST)
 
 
@@ -65,16 +69,24 @@ def write_note(
     version: str,
     policy: Policy,
     verdicts: Sequence[Verdict],
+    facts: Mapping[str, str],
     *,
     why: str,
     card: str,
     qualified: bool,
 ) -> None:
-    """Write on a version how it was judged; that it qualified comes last."""
+    """Write on a version how it was judged; that it qualified comes last.
+
+    Parameters
+    ----------
+    facts
+        What it was judged on, as `experiments.judging.evidence` gives it.
+    """
     when = now()
-    text = described(verdicts, why=why, when=when, card=card)
+    text = described(verdicts, facts, why=why, when=when, card=card)
     client.update_model_version(MODEL_NAME, version, description=text)
     tags = {
+        **facts,
         "decided.at": when,
         "decided.by": person_name(),
         "decided.why": why,

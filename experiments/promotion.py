@@ -7,31 +7,29 @@ meets the first.
 
 from dataclasses import dataclass
 
-from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from deconv.bundle import Bundle, read_bundle
+from deconv.bundle import read_bundle
 from deconv.counts import RegionCounts
-from deconv.errors import CheckpointError, ConfigError, MismatchError
-from experiments.fetch import fetch_model, file_hashes, open_registered
-from experiments.gates import (
-    Policy,
-    Verdict,
-    check_against_champion,
-    check_leakage,
-    check_limits,
-    check_lineage,
-    check_sparse,
-    check_tissues,
-    load_policy,
-)
+from deconv.errors import ConfigError
+from experiments.fetch import fetch_model, file_hashes
+from experiments.gates import Policy, Verdict, check_sparse, load_policy
+from experiments.judging import evidence, judge_against, judge_alone, tells
 from experiments.lease import held
-from experiments.moves import alias, finish_interrupted, move_production
+from experiments.moves import (
+    ROLL_BACK,
+    alias,
+    finish_interrupted,
+    move_production,
+    rolled_back,
+    withdraw,
+)
 from experiments.names import BOOK, BUNDLE_HASH, MODEL_NAME, PREVIOUS, PRODUCTION
 from experiments.note import check_reason, refusal, write_note
-from experiments.referee import Examined, against, examine, recorded
-from experiments.registry import finished_run, model_uri, register
+from experiments.registry import find_version, finished_run, model_uri, register, verify
+from experiments.shipped import check_own
 from experiments.store import tracking_errors
+from experiments.wrapper import check_wrapper
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,7 @@ def promote(
     policy: Policy | None = None,
     allow_changed_code: bool = False,
     dry_run: bool = False,
+    once: bool = False,
     why: str = "",
 ) -> Decision:
     """Register a run's sparse model, and make it `production` if it meets every rule.
@@ -69,6 +68,8 @@ def promote(
         their runs' own test mixtures decide, which must be the same.
     dry_run
         Decide, but change nothing in the registry.
+    once
+        Do not promote what was rolled back: nobody asked for this run.
 
     Raises
     ------
@@ -84,36 +85,54 @@ def promote(
     check_reason(why)
     client, policy = MlflowClient(), policy or load_policy()
     run = finished_run(client, run_id)
-    sparse = check_sparse(run.data.params)
     reason = why or f"promote run {run.info.run_name}"
-    if not sparse.passed:
+    verdicts = [check_sparse(run.data.params)]
+    if verdicts[0].passed:
+        folder = fetch_model(model_uri(run))
+        bundle, hashes = read_bundle(folder), file_hashes(folder)
+        sha256, has_answered = hashes[BUNDLE_HASH], benchmark is not None
+        verdicts = [
+            check_sparse({"model.use_two_stage": bundle.network.config.use_two_stage}),
+            check_own(run, bundle.provenance, sha256, has_answered=has_answered),
+            check_wrapper(folder),
+        ]
+    if not all(verdict.passed for verdict in verdicts):  # not fit for the registry
         if not dry_run:
             with held(client, BOOK, run_id=run_id, why=reason) as lease:
-                lease.describe(f"refused: {refusal([sparse])} ({run.info.run_name})")
-        return Decision(run_id, [sparse], None, False)
-    folder = fetch_model(model_uri(run))
-    bundle = read_bundle(folder)
-    alone, examined = _judge(run, bundle, policy, benchmark, allow_changed_code)
-    verdicts = [sparse, *alone]
+                lease.describe(f"refused: {refusal(verdicts)} ({run.info.run_name})")
+        return Decision(run_id, verdicts, None, False)
+    alone, examined = judge_alone(run, bundle, policy, benchmark, allow_changed_code)
+    verdicts += alone
     if dry_run:
-        return Decision(run_id, verdicts + _compare(client, run, examined, policy, benchmark),
-                        None, False)  # fmt: skip
+        verdicts += _not_again(client, find_version(client, run, hashes)) if once else []
+        verdicts += judge_against(client, sha256, examined, policy, benchmark)
+        return Decision(run_id, verdicts, None, False)
     with held(client, BOOK, run_id=run_id, why=reason) as lease:
         finish_interrupted(client, lease)
-        version = register(client, run, file_hashes(folder))
+        version = register(client, run, hashes)
         if alias(client, PRODUCTION) == version:  # it is judged already
             return Decision(run_id, verdicts, version, True)
+        if once and (back := _not_again(client, version)):
+            lease.describe(f"refused: {refusal(back)}")
+            return Decision(run_id, verdicts + back, version, False)
+        is_fit = all(verdict.passed for verdict in verdicts)
+        facts = evidence(
+            examined, (alias(client, PRODUCTION) or "none") if is_fit else "not compared"
+        )
+        lease.note(facts)
+        if is_fit:
+            verdicts += judge_against(client, sha256, examined, policy, benchmark)
         passed = all(verdict.passed for verdict in verdicts)
         if passed:
-            verdicts += _compare(client, run, examined, policy, benchmark)
-            passed = all(verdict.passed for verdict in verdicts)
+            verify(client, version)
+        elif examined is not None and not is_fit and tells(verdicts):
+            withdraw(client, version)
         write_note(
-            client, version, policy, verdicts, why=why, card=bundle.card, qualified=passed
+            client, version, policy, verdicts, facts, why=why, card=bundle.card, qualified=passed
         )  # fmt: skip
         if not passed:
             lease.describe(f"refused: {refusal(verdicts)} (version {version})")
             return Decision(run_id, verdicts, version, False)
-        verify(client, version)
         replaced = move_production(client, lease, version)
     return Decision(run_id, verdicts, version, True, replaced)
 
@@ -134,7 +153,7 @@ def rollback(*, why: str = "") -> tuple[str, str]:
     check_reason(why)
     client = MlflowClient()
     run_id = _production_run(client)
-    with held(client, BOOK, run_id=run_id, why=why or "roll back") as lease:
+    with held(client, BOOK, run_id=run_id, why=why or ROLL_BACK, what=ROLL_BACK) as lease:
         finish_interrupted(client, lease)
         present, previous = alias(client, PRODUCTION), alias(client, PREVIOUS)
         if present is None or previous in (None, present):
@@ -148,72 +167,13 @@ def rollback(*, why: str = "") -> tuple[str, str]:
     return previous, present
 
 
-def verify(client: MlflowClient, version: str) -> Bundle:
-    """Check that a version is complete and the one that was registered.
-
-    Raises
-    ------
-    CheckpointError
-        If it is not.
-    """
-    if BUNDLE_HASH not in client.get_model_version(MODEL_NAME, version).tags:
-        raise CheckpointError(
-            "it is not known which files were registered", where=f"{MODEL_NAME} {version}"
-        )
-    return open_registered(MODEL_NAME, version)
-
-
-def _judge(
-    run: Run,
-    bundle: Bundle,
-    policy: Policy,
-    benchmark: RegionCounts | None,
-    allow_changed_code: bool,
-) -> tuple[list[Verdict], Examined | None]:
-    """Return what can be said without a champion, and what the model answered."""
-    hashes = bundle.provenance.get("sha256", {})
-    lineage = check_lineage(
-        run.data.tags, policy.lineage, allow_changed_code=allow_changed_code,
-        of_model={f"{name}.sha256": value for name, value in hashes.items()},
-    )  # fmt: skip
-    try:
-        examined = recorded(run, bundle) if benchmark is None else examine(bundle, benchmark)
-    except MismatchError as error:
-        limits = check_limits(run.data.metrics, policy.metrics)
-        return [lineage, *limits, Verdict("test", False, str(error))], None
-    donors = bundle.provenance.get("donors", {})
-    seen = None
-    if donors:
-        seen = [donor for part in ("train", "validation") for donor in donors.get(part, ())]
-    metrics = {**run.data.metrics, **examined.metrics}
-    limits = check_limits(metrics, policy.metrics)
-    return [lineage, check_leakage(seen, examined.donors), *limits], examined
-
-
-def _compare(
-    client: MlflowClient,
-    run: Run,
-    examined: Examined | None,
-    policy: Policy,
-    benchmark: RegionCounts | None,
-) -> list[Verdict]:
-    """Return the verdicts against whatever is production now; none against itself."""
-    rule, version = policy.champion, alias(client, PRODUCTION)
-    if version is None:
-        return [check_against_champion(None, rule), check_tissues({}, rule)]
-    champion = client.get_run(str(client.get_model_version(MODEL_NAME, version).run_id))
-    if champion.info.run_id == run.info.run_id:
+def _not_again(client: MlflowClient, version: str | None) -> list[Verdict]:
+    """Return a refusal if a version was rolled back and has not been production since."""
+    back = rolled_back(client)
+    if version is None or version not in back:
         return []
-    name = "better than production"
-    if examined is None:
-        return [Verdict(name, False, "the model was not examined")]
-    try:
-        bundle = verify(client, version)
-        theirs = recorded(champion, bundle) if benchmark is None else examine(bundle, benchmark)
-        difference, losses = against(examined, theirs)
-    except MismatchError as error:
-        return [Verdict(name, False, str(error))]
-    return [check_against_champion(difference, rule), check_tissues(losses, rule)]
+    reason = f"version {version} was rolled back ({back[version]}): name its run to promote it"
+    return [Verdict("not rolled back", False, reason)]
 
 
 def _production_run(client: MlflowClient) -> str:

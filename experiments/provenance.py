@@ -1,6 +1,7 @@
 """What a run was made with: code, machine, versions."""
 
 import getpass
+import json
 import os
 import platform
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 _PACKAGES = ("deconv", "experiments", "tuning", "mlruns_config", "pyproject.toml")
+RELEASE = "code.release"
+"""Tag of a run whose code is not of a git checkout: ``true``, or why it may have been changed."""
 _LIBRARIES = ("torch", "numpy", "mlflow", "anndata", "scipy")
 
 
@@ -18,11 +21,12 @@ def code_tags() -> dict[str, str]:
     """Return the git commit of the code and whether the code was changed since.
 
     A package outside a git checkout says so; a virtual environment inside some
-    checkout is not mistaken for it.
+    checkout is not mistaken for it. `RELEASE` then tells whether it is a release.
     """
     root = _checkout()
     if root is None:
-        return {"git.commit": "unknown", "git.dirty": "unknown"}
+        release = _not_a_release() or "true"
+        return {"git.commit": "unknown", "git.dirty": "unknown", RELEASE: release}
     commit = _git(root, "rev-parse", "HEAD") or "unknown"
     changed = _git(root, "status", "--porcelain", "--", *_PACKAGES)
     return {
@@ -79,6 +83,21 @@ def _checkout() -> Path | None:
         return None
     root = _git(package, "rev-parse", "--show-toplevel")
     return None if root is None else Path(root)
+
+
+def _not_a_release() -> str:
+    """Return why code that git does not tell of may have been changed; empty if it was installed.
+
+    Without git on the PATH, a checkout would pass for a release.
+    """
+    package = Path(__file__).resolve().parent
+    above = next((p for p in package.parents if (p / ".git").exists()), None)
+    if above is not None and _git(package, "rev-parse", "--git-dir") is None:
+        return f"git cannot be asked about the checkout {above}"
+    url = metadata.distribution("deconv").read_text("direct_url.json") or "{}"
+    if json.loads(url).get("dir_info", {}).get("editable"):
+        return "an editable installation that git does not know"
+    return ""
 
 
 def _git(folder: Path, *arguments: str, index: Path | None = None) -> str | None:

@@ -3,14 +3,15 @@
 import os
 from collections.abc import Mapping
 
-import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from deconv.errors import ConfigError
+from deconv.bundle import Bundle
+from deconv.errors import CheckpointError, ConfigError
+from experiments.fetch import open_registered
 from experiments.lease import unless_there
-from experiments.names import MODEL_NAME
+from experiments.names import BUNDLE_HASH, MODEL_NAME
 from experiments.reading import quoted
 from experiments.replay import MODEL_TAG
 from experiments.store import require_answer, store_name, tracking_errors
@@ -19,20 +20,26 @@ _ABOUT = (
     "Sparse deconvolution of DNA methylation mixtures. `production` met every rule of "
     "mlruns_config/gates.yaml; `deconv promote` and `deconv rollback` move it."
 )
-_LINEAGE = {"git.commit", "git.dirty", "data.sha256", "atlas.sha256", "version.deconv"}
-_SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
+_LINEAGE = {
+    "git.commit",
+    "git.dirty",
+    "code.release",
+    "data.sha256",
+    "atlas.sha256",
+    "version.deconv",
+}
+_PAGE = 1000
+SHOWN = ("test/mae", "test/presence_f1", "test/spurious_mass", "best/val/mae")
 
 
 @tracking_errors("cannot look for runs")
-def sparse_runs(experiment: str, study: str | None = None, *, n: int = 10) -> list[str]:
+def sparse_runs(experiment: str, study: str | None = None) -> list[str]:
     """Return the ids of the finished two-stage runs, that of the smallest validation error first.
 
     Parameters
     ----------
     study
         Value of the tag `study`: only its runs are considered.
-    n
-        How many at most.
 
     Raises
     ------
@@ -44,14 +51,23 @@ def sparse_runs(experiment: str, study: str | None = None, *, n: int = 10) -> li
     require_answer()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
     of_study = "" if study is None else f" AND tags.study = {quoted(study)}"
-    runs = mlflow.search_runs(
-        experiment_names=[name],
-        filter_string="attributes.status = 'FINISHED' AND tags.sparse = 'true' "
-        f"AND tags.`{MODEL_TAG}` LIKE '%'{of_study}",
-        order_by=["metrics.`best/val/mae` ASC"],
-        max_results=n,
-        output_format="list",
-    )
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    runs: list[Run] = []
+    token = None
+    while found is not None:
+        page = client.search_runs(
+            [found.experiment_id],
+            "attributes.status = 'FINISHED' AND tags.sparse = 'true' "
+            f"AND tags.`{MODEL_TAG}` LIKE '%'{of_study}",
+            order_by=["metrics.`best/val/mae` ASC"],
+            max_results=_PAGE,
+            page_token=token,
+        )
+        runs += page
+        token = page.token
+        if not token:
+            break
     if not runs:
         where = f"experiment {name}" + ("" if study is None else f", study {study}")
         raise ConfigError("no finished sparse run", where=where)
@@ -83,13 +99,20 @@ def model_uri(run: Run) -> str:
 
 
 def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
-    """Register the run's model, once, and return its version."""
-    known = _first_version(client, run)
+    """Register the run's model, once, and return its version.
+
+    Parameters
+    ----------
+    tags
+        Hashes of its files. A version that others registered, such as MLflow's own page, has
+        none, and one of other files is not this one.
+    """
+    known = find_version(client, run, tags)
     if known is not None:
         return known
     facts = dict(tags) | {k: v for k, v in run.data.tags.items() if k in _LINEAGE}
     metrics = run.data.metrics  # a run may have had no donors to test on
-    facts |= {k: f"{metrics[k]:.6g}" for k in _SHOWN if k in metrics}
+    facts |= {k: f"{metrics[k]:.6g}" for k in SHOWN if k in metrics}
     make_model(client)
     uri = model_uri(run)
     registered = client.create_model_version(
@@ -97,15 +120,36 @@ def register(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str:
         model_id=uri.removeprefix("models:/"),
     )  # fmt: skip
     # MLflow's client asks again where an answer was lost, and so may make two.
-    return _first_version(client, run) or str(registered.version)
+    return find_version(client, run, tags) or str(registered.version)
 
 
-def _first_version(client: MlflowClient, run: Run) -> str | None:
-    found = client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run.info.run_id}'")
-    return min((str(v.version) for v in found), key=int, default=None)
+def verify(client: MlflowClient, version: str) -> Bundle:
+    """Check that a version is complete and the one that was registered.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not.
+    """
+    if BUNDLE_HASH not in client.get_model_version(MODEL_NAME, version).tags:
+        raise CheckpointError(
+            "it is not known which files were registered", where=f"{MODEL_NAME} {version}"
+        )
+    return open_registered(MODEL_NAME, version)
 
 
 def make_model(client: MlflowClient) -> None:
     """Make the registered model, if it is not there."""
     with unless_there():
         client.create_registered_model(MODEL_NAME, description=_ABOUT)
+
+
+def find_version(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> str | None:
+    """Return the version of a run's model, None if it is not registered; `tags` as `register`."""
+    found = client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run.info.run_id}'")
+    same = [  # those registered earlier have fewer hashes
+        str(v.version)
+        for v in found
+        if BUNDLE_HASH in v.tags and all(v.tags.get(k, h) == h for k, h in tags.items())
+    ]
+    return min(same, key=int, default=None)

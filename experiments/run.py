@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from deconv.bundle import Bundle, write_bundle
+from deconv.bundle import Bundle, bundle_hash, write_bundle
 from deconv.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from deconv.errors import CheckpointError
 from deconv.evaluate import score, true_proportions
+from deconv.files import file_hash
 from deconv.inference import calibrate, run_network
 from deconv.losses import loss_terms, training_values
 from deconv.metrics import HEADLINE
@@ -25,9 +26,11 @@ from experiments.data import RunData
 from experiments.labels import result_tags
 from experiments.mlflow_model import model_files
 from experiments.model_card import donors, model_card
+from experiments.names import BUNDLE_HASH
 from experiments.prepare import PreparedRun
 from experiments.results import evaluate_run, write_results
 from experiments.rundir import RunFolder
+from experiments.sides import STATS
 from experiments.tracking import TrackedRun
 
 BEST_BY = "val/mae"
@@ -176,11 +179,18 @@ def _conclude(prepared: PreparedRun, folder: RunFolder, tracked: TrackedRun) -> 
     bundle = folder.path / "bundle"
     if not bundle.exists():
         hashes = {"data": data.pure.content_hash, "atlas": data.atlas.content_hash}
-        origin = {**facts, "sha256": hashes, "donors": donors(data), "metrics": metrics}
+        tested = data.test if data.test is not None else data.validation
+        evidence = {
+            "tested_on": tested.content_hash[:16], "answers": file_hash(folder.path / STATS)
+        }  # fmt: skip
+        origin = {
+            **facts, **evidence, "sha256": hashes, "donors": donors(data), "metrics": metrics
+        }  # fmt: skip
         card = model_card(folder.path.name, config, data, metrics, tables["summary_stats"])
         trained = trained_range(method, data.atlas, data.validation)
         whole = Bundle(best.network, data.atlas, calibration, origin, card, trained)
         write_bundle(bundle, whole)
+    tracked.log_params({BUNDLE_HASH: bundle_hash(bundle)})
     tracked.log_summary(metrics, step=best.epoch)
     tracked.set_tags(result_tags(config, data.atlas, metrics))
     tracked.log_files(folder.artifacts())

@@ -117,6 +117,12 @@ class TrackedRun:
             }
             self._append("model", name=name, step=step, tags=dict(tags), files=hashed)
 
+    def log_params(self, params: Mapping[str, str]) -> None:
+        """Record parameters that are known only later; MLflow lets nobody change them."""
+        last = self.spool.last("params")
+        if last is None or last.data["params"] != params:
+            self._append("params", params=dict(params))
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags of the run."""
         last = self.spool.last("tags")

@@ -28,12 +28,13 @@ def promote(
     """Make the model of RUN (a folder, name or MLflow id) production, if it meets the rules.
 
     Without RUN the finished sparse runs of the experiment are tried, the best first, until one
-    meets the rules or is production already.
+    meets the rules or is production already; one that was rolled back is left out.
     """
     if run is not None and (best or study is not None):
         raise click.UsageError("give RUN, --study or --best, not two of them")
     from rich.console import Console
 
+    from deconv.errors import CheckpointError, ConfigError, InputError, MismatchError
     from experiments.config import OutputConfig
     from experiments.console import quiet_libraries, verdict_table
     from experiments.gates import load_policy
@@ -42,8 +43,10 @@ def promote(
     from experiments.referee import read_benchmark
     from experiments.registry import sparse_runs
     from experiments.rundir import run_id_of
-    from experiments.store import require_answer
+    from experiments.store import RefusedError, require_answer
 
+    # What is wrong with one run does not keep the next from being tried.
+    of_the_run = (CheckpointError, ConfigError, InputError, MismatchError, RefusedError)
     quiet_libraries()
     output = OutputConfig()
     run_ids = (
@@ -54,10 +57,17 @@ def promote(
     judge = partial(
         promote_run, benchmark=None if benchmark is None else read_benchmark(benchmark),
         policy=load_policy(gates), allow_changed_code=allow_changed_code, dry_run=dry_run, why=why,
+        once=run is None,
     )  # fmt: skip
     console = Console(highlight=False, soft_wrap=True)
     for run_id in run_ids:
-        decision = judge(run_id)
+        try:
+            decision = judge(run_id)
+        except of_the_run as error:
+            if run is not None:
+                raise
+            console.print(f"run {run_id}: {error}", markup=False)
+            continue
         console.print(verdict_table(decision.verdicts))
         if decision.version is not None:
             console.print(f"run {run_id} is version {decision.version} of {MODEL_NAME}")

@@ -74,6 +74,11 @@ SWITCH = "sparsity_regularization: true"
             "unknown key data.mixtures.desings .*expected designs",
         ),
         ("lossy: {}", r"unknown key lossy; expected loss\?"),
+        (
+            "data: {dilutions: {file: a}}",
+            r"unknown key data\.dilutions\.file \(and 3 more\); expected files\?",
+        ),
+        ("loss: {mse_weight: 1}\nloss: {}", "not YAML; got the key loss is there twice"),
         ("loss: {presence_weight: -1}", "loss.presence_weight: .*equal to 0; got -1"),
         ("loss: {presence_weight: .nan}", "loss.presence_weight: .*finite number"),
         ("training: {num_epochs: many}", "training.num_epochs: .*integer.*got 'many'"),

@@ -5,10 +5,12 @@ import pytest
 from deconv.benchmarks.bootstrap import Difference
 from deconv.errors import ConfigError
 from experiments.gates import (
+    SampleRule,
     check_against_champion,
     check_leakage,
     check_limits,
     check_lineage,
+    check_samples,
     check_sparse,
     check_tissues,
     load_policy,
@@ -93,6 +95,7 @@ KNOWN = {
     "git.commit": "a" * 40, "git.dirty": "false", "data.sha256": "d", "atlas.sha256": "e",
     "version.deconv": "0.1.0",
 }  # fmt: skip
+NO_GIT = {"git.commit": "unknown", "git.dirty": "unknown"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,13 @@ KNOWN = {
     [
         ({}, True, "commit aaaaaaaaaaaa"),
         ({"git.dirty": "true"}, False, "commit aaaaaaaaaaaa with changes that were not committed"),
-        ({"git.commit": "unknown", "git.dirty": "unknown"}, True, "release 0.1.0"),
+        (NO_GIT | {"code.release": "true"}, True, "release 0.1.0"),
+        (NO_GIT | {"code.release": "no git"}, False, "release 0.1.0 is not certain: no git"),
+        (
+            NO_GIT,
+            False,
+            "release 0.1.0 is not certain: it was not recorded whether it was changed",
+        ),
         ({"data.sha256": "unknown"}, False, "not known: data.sha256"),
         ({"git.dirty": "unknown"}, False, "not known: git.dirty"),
     ],
@@ -124,6 +133,23 @@ def test_changed_code_can_be_allowed():
     assert check_lineage({**KNOWN, "git.dirty": "true"}, rule, allow_changed_code=True).passed
 
 
+def test_samples_that_decide_are_many_and_may_be_named():
+    rule = load_policy().test
+    assert (rule.min_samples, rule.sha256) == (100, None)
+    assert check_samples(100, "a" * 16, rule).passed
+    few = check_samples(99, "a" * 16, rule)
+    assert (few.passed, few.reason) == (
+        False, "99 samples (aaaaaaaaaaaaaaaa), at least 100 needed",
+    )  # fmt: skip
+    pinned = SampleRule(min_samples=10, sha256="b" * 64)
+    assert check_samples(10, "b" * 16, pinned).passed
+    assert not check_samples(9, "b" * 16, pinned).passed
+    other = check_samples(10, "a" * 16, pinned)
+    assert (other.passed, other.reason) == (
+        False, "aaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbb needed: --benchmark FILE",
+    )  # fmt: skip
+
+
 def test_donor_of_the_test_that_was_trained_on_is_named():
     assert check_leakage(["a", "b"], ["c"]).passed
     verdict = check_leakage(["a", "b"], ["b", "c"])
@@ -134,18 +160,37 @@ def test_donor_of_the_test_that_was_trained_on_is_named():
     assert not check_leakage(["a"], None).passed
 
 
+REST = "version: 2\nchampion: {confidence: 0.95, largest_tissue_loss: 0.01}\n"
+REST += "lineage: {tags: [], allow_changed_code: false}\n"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "reason"),
     [
-        "version: 1\ngates: {}\n", "[]", "version: 2\nmetrics: {}\n", "a: [",
-        "version: 2\nmetrics: {test/mae: {}}\nchampion: {confidence: 0.95, "
-        "largest_tissue_loss: 0.01}\nlineage: {tags: [], allow_changed_code: false}\n",
+        ("[]", "not a promotion policy; expected version, metrics"),
+        ("a: [", "not a promotion policy; got while parsing"),
+        ("version: 1\ngates: {}\n", "unknown key gates (and 4 more); expected test?"),
+        (REST + "metrics: {}\n", "metrics: Dictionary should have at least 1 item"),
+        (REST + "metrics: {test/mae: {}}\n", "metrics.test/mae: a limit needs min or max"),
+        (REST + "metrics: {test/mae: {mx: 1}}\n", "unknown key metrics.test/mae.mx"),
+        (REST + "metrics: {test/mae: {max: 1}}\ntests: {}\n", "unknown key tests; expected test?"),
+        (REST + "metrics: {a: {max: 1}}\ntest: {min: 1}\n", "unknown key test.min; expected min_"),
+        (REST + "metrics: {a: {max: 1}, a: {max: 2}}\n", "the key a is there twice"),
+        (REST + "metrics: {a: {max: 1}}\nversion: 2\n", "the key version is there twice"),
+        ("version: 2\nmetrics: {a: {max: 1}}\n", "champion is missing (and 1 more)"),
     ],
-    ids=["old", "list", "empty", "no_yaml", "no_limit"],
+    ids=["list", "no YAML", "old", "empty", "no limit", "typo in a limit", "typo", "typo within",
+         "metric twice", "section twice", "missing"],
 )  # fmt: skip
-def test_file_that_is_no_policy_is_refused(tmp_path, text):
+def test_file_that_is_no_policy_is_refused_in_a_line(tmp_path, text, reason):
     (tmp_path / "gates.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="not a promotion policy"):
+    with pytest.raises(ConfigError) as refused:
         load_policy(tmp_path / "gates.yaml")
+    assert reason in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "http" not in str(refused.value)
+
+
+def test_policy_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="not a promotion policy"):
         load_policy(tmp_path / "absent.yaml")

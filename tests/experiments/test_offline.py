@@ -1,7 +1,12 @@
 """Training without a server, on a full disk, and what tells where a run comes from."""
 
+import json
+import os
+import shutil
 import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -12,7 +17,7 @@ from deconv.checkpoint import load_checkpoint
 from deconv.errors import DeconvError
 from experiments.launch import train_and_report
 from experiments.models import open_model
-from experiments.names import MODEL_NAME
+from experiments.names import BUNDLE_HASH, MODEL_NAME
 from experiments.promotion import promote
 from experiments.provenance import code_diff, code_tags, environment
 from experiments.run import BEST
@@ -44,6 +49,8 @@ def test_training_without_a_server_gives_the_same_run_after_sync(
     assert all(torch.equal(left[key], right[key]) for key in left)
     runs = [client.get_run(each) for each in (online.run_id, run_id)]
     assert runs[0].data.metrics == runs[1].data.metrics
+    bundles = [r.data.params.pop(BUNDLE_HASH) for r in runs]
+    assert bundles[0] != bundles[1]  # each names its own run
     assert runs[0].data.params == runs[1].data.params
     assert runs[0].data.tags.keys() == runs[1].data.tags.keys()
     assert [r.info.status for r in runs] == ["FINISHED"] * 2
@@ -197,3 +204,45 @@ def test_folder_of_an_earlier_version_is_refused(store, small_config, atlas_file
     (result.folder / "spool.jsonl").unlink()
     with pytest.raises(DeconvError, match="begun by an earlier version"):
         train_and_report(None, resume=str(result.folder))
+
+
+TAGS = "from experiments.provenance import code_tags; import json; print(json.dumps(code_tags()))"
+
+
+def tags_of(folder, path):
+    """The tags of code that lies in a folder, told by another process with this PATH."""
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", TAGS], env=environment, cwd=folder, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_checkout_is_no_release_where_git_is_not_on_the_path(tmp_path):
+    source, checkout = Path(__file__).parents[2], tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("deconv", "experiments", "mlruns_config", "pyproject.toml", "README.md"):
+        copy = shutil.copytree if (source / name).is_dir() else shutil.copy
+        copy(source / name, checkout / name)
+    subprocess.run(["git", "-C", checkout, "init", "-q"], check=True)
+    subprocess.run(["git", "-C", checkout, "add", "."], check=True)
+    assert tags_of(checkout, os.environ["PATH"])["git.dirty"] == "true"
+    found = tags_of(checkout, str(tmp_path))["code.release"]
+    assert found == f"git cannot be asked about the checkout {checkout}"
+    shutil.rmtree(checkout / ".git")  # as unpacked from an archive, and installed with pip -e
+    editable = tags_of(checkout, os.environ["PATH"])["code.release"]
+    assert editable == "an editable installation that git does not know"
+
+
+def test_what_pip_installed_is_a_release_though_there_is_no_git(tmp_path):
+    installed = tmp_path / "checkout" / "site-packages"
+    for name in ("deconv", "experiments"):
+        shutil.copytree(Path(__file__).parents[2] / name, installed / name)
+    about = installed / "deconv-0.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: deconv\nVersion: 0.1.0\n")
+    for path in (os.environ["PATH"], str(tmp_path)):
+        assert tags_of(installed, path)["code.release"] == "true"
+    subprocess.run(["git", "-C", installed.parent, "init", "-q"], check=True)
+    assert tags_of(installed, os.environ["PATH"])["code.release"] == "true"

@@ -24,7 +24,8 @@ from experiments.gates import Policy, load_policy
 from experiments.launch import train_and_report
 from experiments.moves import QUALIFIED, moves
 from experiments.names import BOOK, MODEL_NAME
-from experiments.promotion import promote, rollback, verify
+from experiments.promotion import promote, rollback
+from experiments.registry import verify
 
 ROLL_BACK_MOVES = 9
 """The change, of those that a roll back makes, that moves `production`."""

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -14,42 +16,16 @@ from deconv.bundle import write_bundle
 from deconv.errors import CheckpointError, ConfigError
 from deconv.evaluate import draw_mixtures
 from deconv.store import write_h5ad
-from experiments import gates, promotion
+from experiments import promotion, registry
 from experiments.fetch import fetch_model, open_registered
-from experiments.gates import Policy, load_policy
-from experiments.launch import train_and_report
+from experiments.gates import Policy
 from experiments.names import BOOK, MODEL_NAME
 from experiments.predict import load_model, open_model, predict_files
 from experiments.promotion import promote, rollback
 from experiments.referee import read_benchmark
-from experiments.registry import sparse_runs
+from experiments.registry import model_uri, sparse_runs
 
 PRODUCTION = f"models:/{MODEL_NAME}@production"
-
-
-@pytest.fixture
-def trained(store, small_config, atlas_file):
-    def train(*overrides):
-        return train_and_report(str(small_config()), data=str(atlas_file), overrides=overrides)
-
-    return train
-
-
-@pytest.fixture
-def lenient(monkeypatch):
-    """The small run is too short for the loss to fall and to be sure; the other gates stay.
-
-    Code under test is changed code.
-    """
-    policy = load_policy()
-    left_out = ("val/loss_trend", "test/calibration_error", "test/interval_coverage")
-    content = policy.model_dump()
-    content["metrics"] = {k: v for k, v in content["metrics"].items() if k not in left_out}
-    content["lineage"]["allow_changed_code"] = True
-    found = Policy.model_validate(content)
-    monkeypatch.setattr(gates, "load_policy", lambda path=None: found)
-    monkeypatch.setattr(promotion, "load_policy", lambda path=None: found)
-    return found
 
 
 @pytest.fixture
@@ -197,6 +173,52 @@ def test_benchmark_decides_between_runs_of_other_tests_and_finds_leakage(
     assert decision.promoted, decision.verdicts
 
 
+def test_a_benchmark_too_small_decides_nothing_and_what_decided_is_on_record(
+    trained, lenient, client, deconv, tmp_path
+):
+    run = trained()
+    few = read_benchmark(frozen(deconv, trained("data.test_mixtures=2"), tmp_path))
+    refused = promote(run.run_id, benchmark=few)
+    reasons = {v.rule: v.reason for v in refused.verdicts if not v.passed}
+    assert reasons["samples"].startswith("2 samples (")
+    enough = read_benchmark(frozen(deconv, trained("data.test_mixtures=60"), tmp_path))
+    assert promote(run.run_id, benchmark=enough).promoted
+    version = client.get_model_version(MODEL_NAME, "1")
+    assert version.tags["judged.samples"] == "60"
+    assert version.tags["judged.sha256"] == enough.content_hash[:16]
+    assert version.tags["judged.champion"] == "none"
+    assert float(version.tags["test/mae"]) != pytest.approx(run.metrics["test/mae"], rel=1e-4)
+    told = f"Judged on 60 samples ({enough.content_hash[:16]}); champion: none"
+    assert told in version.description
+    ticket = client.get_model_version(BOOK, "2")
+    assert ticket.tags["judged.sha256"] == enough.content_hash[:16]
+
+
+def frozen(deconv, run, folder):
+    """The test mixtures of a run as a benchmark file."""
+    path = folder / f"{run.folder.name}.h5ad"
+    assert deconv("freeze", run.folder, "-o", path)[0] == 0
+    return path
+
+
+def test_version_that_no_longer_meets_the_rules_is_not_rolled_back_to(
+    trained, bare, client, deconv, tmp_path
+):
+    worse, better = worse_and_better(trained)
+    assert promote(worse.run_id).promoted
+    assert promote(better.run_id).promoted
+    few = read_benchmark(frozen(deconv, trained("data.test_mixtures=2"), tmp_path))
+    assert not promote(worse.run_id, benchmark=few).promoted  # which says nothing of the model
+    assert rollback() == ("1", "2")
+    assert rollback() == ("2", "1")
+    strict = bare.model_dump()
+    strict["metrics"]["test/mae"]["max"] = 0.001
+    assert not promote(worse.run_id, policy=Policy.model_validate(strict)).promoted
+    with pytest.raises(ConfigError, match="the version has not met the rules"):
+        rollback()
+    assert aliases(client)["production"] == "2"
+
+
 def test_record_that_is_not_the_models_own_is_refused(trained, lenient, client):
     run = trained()
     folder = Path(client.get_run(run.run_id).info.artifact_uri.removeprefix("file://"))
@@ -294,6 +316,64 @@ def test_best_of_the_runs_is_found(trained, lenient, deconv):
     status, output, _ = deconv("promote")
     assert status == 0
     assert best.run_id in output
+
+
+def test_what_was_rolled_back_is_promoted_again_only_by_name(trained, bare, client, deconv):
+    worse, better = worse_and_better(trained)
+    assert promote(worse.run_id).promoted
+    assert promote(better.run_id).promoted
+    assert rollback(why="a complaint") == ("1", "2")
+    status, output, _ = deconv("promote", "--dry-run")
+    assert "version 2 was rolled back (a complaint): name its run to promote it" in output
+    assert "would be promoted" not in output
+    status, output, _ = deconv("promote")
+    assert status == 0, output  # the next best is production already
+    assert "refused: not rolled back: version 2 was rolled back (a complaint)" in output
+    assert aliases(client) == {"production": "1", "previous": "2"}
+    assert deconv("promote", better.run_id)[0] == 0
+    assert aliases(client) == {"production": "2", "previous": "1"}
+    assert deconv("promote")[0] == 0
+    assert aliases(client) == {"production": "2", "previous": "1"}
+
+
+def test_next_run_is_tried_where_the_best_is_damaged(trained, lenient, client, deconv):
+    runs = [trained("training.num_epochs=1"), trained("training.num_epochs=2")]
+    best, second = sorted(runs, key=lambda r: r.metrics["best/val/mae"])
+    weights = fetch_model(model_uri(client.get_run(best.run_id))) / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    status, output, error = deconv("promote")
+    assert (status, error.count("Error")) == (0, 0), output + error
+    assert f"run {best.run_id}: " in output
+    assert "weights.safetensors: the file is not what" in output
+    assert client.get_model_version_by_alias(MODEL_NAME, "production").run_id == second.run_id
+    status, _, error = deconv("promote", best.run_id)
+    assert (status, "the file is not what" in error) == (2, True)
+
+
+def test_all_runs_are_tried(trained, lenient, client, deconv, monkeypatch):
+    """Also behind many that are refused, and over several pages of the store's answer."""
+    monkeypatch.setattr(registry, "_PAGE", 4)
+    good = trained()
+    tags = client.get_run(good.run_id).data.tags
+    for number in range(11):
+        own = {k: v for k, v in tags.items() if not k.startswith("mlflow.")}
+        run = client.create_run(client.get_run(good.run_id).info.experiment_id, tags=own)
+        client.log_param(run.info.run_id, "model.use_two_stage", "True")
+        client.log_metric(run.info.run_id, "best/val/mae", 1e-6 * number)
+        client.set_terminated(run.info.run_id)
+    assert len(sparse_runs("sparse-deconvolution")) == 12
+    status, output, _ = deconv("promote", "--dry-run")
+    assert (status, output.count("refused: the run's own model")) == (0, 11)
+    assert f"would be promoted: run {good.run_id}" in output
+
+
+def test_experiment_that_is_not_there_is_said_in_one_line(store, deconv):
+    code = "from deconv.cli import main; import sys; sys.exit(main(['promote']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: experiment sparse-deconvolution: no finished sparse run"
+    ]
 
 
 def test_unfinished_or_unknown_run_is_refused(store, client):

@@ -75,7 +75,7 @@ def test_winner_is_offered_to_the_registry_whose_gates_decide(begin, deconv):
     begin_parent(study)
     work(study.folder, device="cpu", threads=1)
     rules = "version: 2\nchampion: {confidence: 0.95, largest_tissue_loss: 0.5}\n"
-    rules += "lineage: {tags: [], allow_changed_code: true}\n"
+    rules += "lineage: {tags: [], allow_changed_code: true}\ntest: {min_samples: 40}\n"
     Path("strict.yaml").write_text(rules + "metrics: {test/mae: {max: 0}}")
     Path("loose.yaml").write_text(rules + "metrics: {test/mae: {max: 0.5}}")
     status, said, error = deconv("tune", "finish", "study", "--promote", "--gates", "strict.yaml")

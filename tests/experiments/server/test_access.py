@@ -54,6 +54,7 @@ def gates(tmp_path):
     content = load_policy().model_dump(mode="json", exclude={"sha256"}, exclude_none=True)
     content["metrics"] = {"test/mae": {"max": 0.5}}
     content["lineage"]["allow_changed_code"] = True
+    content["test"]["min_samples"] = 40
     (tmp_path / "gates.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "gates.yaml"
 
