@@ -1,6 +1,7 @@
 """The speed benchmark measures what it says; its figures are not judged here."""
 
 import json
+import os
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ FIELDS = {
 
 def test_small_benchmark_has_every_figure(deconv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")  # of somebody's store, not of the benchmark's
     options = ("--regions", 300, "--batch-size", 32, "--epochs", 1)
     status, output, error = deconv("benchmark", "speed", "--json", "speed.json", *options)
     assert status == 0, error
@@ -32,6 +34,7 @@ def test_small_benchmark_has_every_figure(deconv, tmp_path, monkeypatch):
         assert 0 < result["tracking_share"] < 1
     assert "roofline_per_s" in output
     assert not (tmp_path / "mlflow.db").exists()
+    assert os.environ["MLFLOW_EXPERIMENT_ID"] == "7"
 
 
 def test_naive_path_averages_what_it_reads(tmp_path):

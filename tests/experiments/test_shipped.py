@@ -18,7 +18,7 @@ from deconv.bundle import write_bundle
 from deconv.errors import CheckpointError
 from experiments.benchmark_file import write_benchmark
 from experiments.config import load_config
-from experiments.fetch import fetch_model, file_hashes
+from experiments.fetch import fetch_model, file_hashes, open_registered
 from experiments.gates import Verdict
 from experiments.mlflow_model import model_files
 from experiments.names import FILES_HASH, MODEL_NAME
@@ -118,7 +118,12 @@ def test_run_trained_while_the_server_was_away_is_promoted_once_it_was_sent(
     assert status == 0, output + error
     status, output, error = deconv("promote", run.folder)
     assert status == 0, output + error
-    assert load_model(f"models:/{MODEL_NAME}@production").provenance["run_id"] is None
+    version = client.get_model_version_by_alias(MODEL_NAME, "production")
+    assert (
+        open_registered(MODEL_NAME, version.version).provenance["run_id"] is None
+    )  # what passed is the hash
+    loaded = load_model(f"models:/{MODEL_NAME}@production")
+    assert loaded.provenance["run_id"] == version.run_id
 
 
 def test_run_of_an_earlier_version_needs_a_benchmark_that_its_model_answers(
