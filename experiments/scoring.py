@@ -18,6 +18,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 from deconv.bundle import Bundle
 from deconv.counts import MAX_COUNT, RegionCounts
 from deconv.errors import InputError, MismatchError
+from deconv.genomes import known_build
 from deconv.predictor import CERTAINTY_COLUMNS, Deconvolution, NetworkMethod
 from deconv.quality import enough_observed, informative_regions, n_observed
 from deconv.regions import UNKNOWN_BUILD, RegionSet
@@ -76,14 +77,16 @@ class Scorer:
     ) -> Scored:
         """Do what `score` does, and return what it is made of, too."""
         stated = _NOT_STATED | dict(params or {})
+        wanted = {"build": known_build(self.regions.build), "feature": self.regions.feature}
+        stated["build"] = known_build(stated["build"])
         for name, what in (
             ("build", "the genome build differs"),
             ("feature", "the counts differ"),
         ):
-            if stated[name] != getattr(self.regions, name):
+            if stated[name] != wanted[name]:
                 raise MismatchError(
                     f"{what} (state it as params.{name})", where="request",
-                    got=stated[name], expected=getattr(self.regions, name),
+                    got=stated[name], expected=wanted[name],
                 )  # fmt: skip
         methylated, coverage = (_counts_of(inputs, name, self.regions) for name in ARRAYS)
         samples = pd.DataFrame(index=pd.RangeIndex(len(methylated), name="sample"))

@@ -10,6 +10,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -22,10 +23,11 @@ from scoring import JSON, ScoringServer
 
 from deconv.bundle import bundle_hash, read_bundle
 from deconv.cli import main
+from deconv.errors import MismatchError
 from deconv.stored import read_h5ad
 from experiments.names import MODEL_NAME
 from experiments.prediction_records import read_records
-from experiments.scoring import request_of
+from experiments.scoring import Scorer, request_of
 from experiments.serving.load import Question, put_under_load
 
 
@@ -102,6 +104,16 @@ def test_table_form_of_a_request_gives_the_same(ours, good, expected):
     assert ours.post(good | {"dataframe_records": rows})[0] == 200
     check_same(ours.post(good | {"dataframe_records": rows})[1], expected)
     check_same(ours.post(good | {"instances": rows})[1], expected)
+
+
+@pytest.mark.parametrize("name", ["hg38", "GRCh38", "HG38"])
+def test_build_goes_by_each_of_its_names(served_folder, good, name):
+    bundle = read_bundle(served_folder / "bundle")
+    regions = replace(bundle.atlas.regions, build="hg38")
+    scorer = Scorer(replace(bundle, atlas=replace(bundle.atlas, regions=regions)))
+    assert len(scorer.score(good["inputs"], {"build": name})) == 12 * len(bundle.atlas.tissues)
+    with pytest.raises(MismatchError, match="got hg19; expected hg38"):
+        scorer.score(good["inputs"], {"build": "GRCh37"})
 
 
 def put(array, value):
