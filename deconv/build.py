@@ -10,7 +10,7 @@ import pandas as pd
 
 from deconv.convert import convert_files
 from deconv.counts import RegionCounts, Samples
-from deconv.errors import InputError
+from deconv.errors import from_file
 from deconv.formats import ReadOptions
 from deconv.formats.atlases import open_atlas
 from deconv.formats.counts_tsv import labelled
@@ -74,10 +74,8 @@ def build_reference(
         serious = [f for f in done.findings if f.severity != "note"]
         wrong = [f"{f.severity}: {f.sample}: {f.reason}" for f in serious]
         donors = replace(open_h5ad(staging / "donors.h5ad"), notes=(*done.notes, *wrong))
-        try:
+        with from_file(", ".join(map(str, paths[:3]))):
             return Reference(donors=donors)
-        except InputError as error:
-            raise InputError(str(error), where=", ".join(map(str, paths[:3]))) from error
 
 
 def concatenate(parts: Sequence[RegionCounts]) -> RegionCounts:

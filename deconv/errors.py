@@ -1,5 +1,7 @@
 """Errors a user can act on. Each says what is wrong, where, what was got and expected."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -29,6 +31,17 @@ class DeconvError(Exception):
 
 class InputError(DeconvError):
     """A data file or array is malformed."""
+
+
+@contextmanager
+def from_file(where: object) -> Iterator[None]:
+    """Name the file that an `InputError` in the block is of, unless it begins with it."""
+    try:
+        yield
+    except InputError as error:
+        if str(error).startswith(str(where)):
+            raise
+        raise InputError(str(error), where=where) from error
 
 
 class MismatchError(DeconvError):

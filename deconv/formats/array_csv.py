@@ -23,7 +23,7 @@ import pandas as pd
 
 from deconv.atlas import Atlas
 from deconv.counts import MAX_COUNT, RegionCounts
-from deconv.errors import InputError, MismatchError
+from deconv.errors import InputError, MismatchError, from_file
 from deconv.files import require_file
 from deconv.formats.columns import fractions
 from deconv.formats.format import PSEUDO_COVERAGE, Format, Head, ReadOptions
@@ -55,14 +55,12 @@ def read_array_means(path: Path) -> Means:
         With file, line and column, if the table breaks the spec above.
     """
     beta = _read_beta(path)
-    try:
+    with from_file(path):
         return Means(
             tuple(map(str, beta.columns)),
             _probe_regions(beta.index),
             np.ascontiguousarray(beta.to_numpy().T),
         )
-    except InputError as error:
-        raise InputError(str(error), where=path) from error
 
 
 def read_array_counts(path: Path, *, coverage: int = PSEUDO_COVERAGE) -> RegionCounts:

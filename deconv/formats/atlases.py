@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from deconv.atlas import Atlas
-from deconv.errors import InputError, MismatchError
+from deconv.errors import InputError, MismatchError, from_file
 from deconv.files import require_file, require_place
 from deconv.formats import open_counts
 from deconv.formats.array_csv import ARRAY_BUILD, read_array_means
@@ -68,10 +68,8 @@ def open_atlas(
     options = ReadOptions(build=build, pseudo_coverage=pseudo_coverage)
     counts = open_counts(path, options=options)
     donors = labelled(counts, labels, where=path)
-    try:
+    with from_file(path):
         return Reference(donors=donors)
-    except InputError as error:
-        raise InputError(str(error), where=path) from error
 
 
 def _means(path: Path, build: str) -> Means | Reference | None:

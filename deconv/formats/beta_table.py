@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from deconv.counts import RegionCounts
-from deconv.errors import InputError
+from deconv.errors import InputError, from_file
 from deconv.files import require_file
 from deconv.formats.builds import build_or_fitting, refuse_other_indices
 from deconv.formats.columns import fractions
@@ -63,7 +63,7 @@ def read_beta_table(path: Path, options: ReadOptions) -> RegionCounts:
     build, inferred = build_or_fitting(options.build, columns["chrom"], columns["end"])
     refuse_other_build(columns["chrom"], columns["end"], build, where=path)
     observed = np.isfinite(mean)
-    try:
+    with from_file(path):
         regions = RegionSet.from_columns(columns, build, "cpg")
         refuse_other_indices(regions, where=path)
         return RegionCounts(
@@ -73,8 +73,6 @@ def read_beta_table(path: Path, options: ReadOptions) -> RegionCounts:
             pd.DataFrame(index=pd.Index(names, name="sample")),
             notes=(f"means without coverage are taken as {coverage} observations", *inferred),
         )
-    except InputError as error:
-        raise InputError(str(error), where=path) from error
 
 
 def _looks_right(head: Head) -> bool:

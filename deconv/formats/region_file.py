@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from deconv.errors import InputError
+from deconv.errors import InputError, from_file
 from deconv.files import require_file
 from deconv.formats.atlas_h5ad import is_atlas_of_means, read_means_h5ad
 from deconv.formats.builds import has_room, of_build, refuse_other_indices
@@ -64,14 +64,13 @@ def read_regions(
     header = table_header(path)
     if header is not None:
         try:
-            if header["feature"] not in get_args(Feature):
-                raise InputError("unknown feature", got=repr(header["feature"]))
-            columns = region_columns(_read(path), path)
-            stated = RegionSet.from_columns(columns, str(header["build"]), header["feature"])
+            with from_file(path):
+                if header["feature"] not in get_args(Feature):
+                    raise InputError("unknown feature", got=repr(header["feature"]))
+                columns = region_columns(_read(path), path)
+                stated = RegionSet.from_columns(columns, str(header["build"]), header["feature"])
         except KeyError as error:
             raise InputError("a part is missing or damaged", where=path, got=error) from error
-        except InputError as error:
-            raise _of(path, error) from error
         refuse_other_build(stated.chrom, stated.end, stated.build, where=path)
         refuse_other_indices(stated, where=path)
         return _checked(stated, build, feature, path)
@@ -80,14 +79,12 @@ def read_regions(
     if build == UNKNOWN_BUILD:
         build = _infer_build(chrom, end, path)
     refuse_other_build(chrom, end, build, where=path)
-    try:
-        if feature is None:
-            feature = "u_fragment" if "direction" in columns else "cpg"
-        if feature == "cpg":
-            columns.pop("direction", None)
+    if feature is None:
+        feature = "u_fragment" if "direction" in columns else "cpg"
+    if feature == "cpg":
+        columns.pop("direction", None)
+    with from_file(path):
         regions = RegionSet.from_columns(columns, build, feature)
-    except InputError as error:
-        raise _of(path, error) from error
     refuse_other_indices(regions, where=path)
     return regions
 
@@ -112,11 +109,6 @@ def table_header(path: Path) -> dict[str, Any] | None:
     if not isinstance(header, dict):
         raise InputError("the first line is damaged", where=path, expected=f"{MARK}{{...}}")
     return header
-
-
-def _of(path: Path, error: InputError) -> InputError:
-    """Return the error with the file's name, once."""
-    return error if str(error).startswith(str(path)) else InputError(str(error), where=path)
 
 
 def region_columns(table: pd.DataFrame, path: Path) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deconv.atlas import Atlas, atlas_from_means
-from deconv.errors import InputError
+from deconv.errors import InputError, from_file
 from deconv.files import require_file
 from deconv.formats.columns import fractions
 from deconv.formats.tables import integers, read_text
@@ -75,13 +75,11 @@ def read_uxm_atlas(path: Path, *, build: str) -> UxmAtlas:
             raise InputError(f"no {name}", where=f"{path}, line {missing[0] + 2}")
     fraction = fractions(table[tissues], path).T
     start, end, start_cpg, end_cpg = (integers(table[c], path) for c in _COLUMNS[1:5])
-    try:
+    with from_file(path):
         regions = RegionSet(
             table["chr"].to_numpy(dtype=str), start, end, build, "u_fragment",
             start_cpg, end_cpg, table["direction"].to_numpy(dtype=str),
         )  # fmt: skip
-    except InputError as error:
-        raise InputError(str(error), where=path) from error
     return UxmAtlas(
         atlas=atlas_from_means(tissues, regions, fraction),
         target=table["target"].to_numpy(dtype=str),
