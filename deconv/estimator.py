@@ -17,11 +17,14 @@ profile has, which would draw all proportions towards equal ones: that part is s
 Shape letters: B = samples (b: some of them), R = regions, T = tissues.
 """
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deconv.atlas import Atlas
+from deconv.compiled.features import weigh, weigh_roughly
+from deconv.compiled.threads import over_rows
 
 _TYPICAL_COVERAGE = 10.0  # at which the features are scaled to unit noise
 _RIDGE = 25.0  # precision, sd .2: what is known of a proportion before any data
@@ -30,7 +33,7 @@ _SMALLEST_MEAN = 0.01
 an extreme value, the atlas would otherwise weigh its own error most."""
 _LARGEST_CORRECTION = 0.5  # of the information in any direction
 _CACHED_ROWS = 16
-"""Samples whose features a CPU computes at a time, so that passes stay in its cache."""
+"""Samples whose residuals a CPU computes at a time, so that passes stay in its cache."""
 
 
 class AtlasEstimator(nn.Module):
@@ -131,38 +134,53 @@ class AtlasEstimator(nn.Module):
         The precision depends on the mixture, which is what is sought: a first guess at
         a fixed precision is good enough for it.
         """
+        if coverage.device.type == "cpu":
+            return self.features_compiled(methylated, coverage)
+        return self.features_tensors(methylated, coverage)
+
+    def features_compiled(
+        self, methylated: Float[Tensor, "B R"], coverage: Float[Tensor, "B R"]
+    ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+        """Compute `features` with compiled loops, in no memory but that of the result."""
         features, weight = torch.empty_like(coverage), torch.empty_like(coverage)
-        for rows in _cached_rows(coverage):
-            self._features(methylated[rows], coverage[rows], features[rows], weight[rows])
+        relative = coverage.new_empty(len(coverage))
+        over_rows(
+            weigh_roughly, len(coverage),
+            methylated, coverage, self.reference, self.read_variance, self.donor_variance,
+            self.typical_share, features, relative,
+        )  # fmt: skip
+        guess = self._first_guess(features, relative)
+        torch.mm(guess.square(), self.spread, out=features)
+        torch.mm(guess, self.mean, out=weight)
+        over_rows(
+            weigh, len(coverage),
+            methylated, coverage, self.reference, self.scale, np.float32(self.read_effect),
+            np.float32(_SMALLEST_MEAN), features, weight,
+        )  # fmt: skip
         return features, weight
 
-    def _features(
-        self,
-        methylated: Float[Tensor, "b R"],
-        coverage: Float[Tensor, "b R"],
-        features: Float[Tensor, "b R"],
-        weight: Float[Tensor, "b R"],
-    ) -> None:
-        """Compute `features` of some samples into the last two arguments."""
+    def features_tensors(
+        self, methylated: Float[Tensor, "B R"], coverage: Float[Tensor, "B R"]
+    ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+        """Compute `features` with operations on whole tensors."""
         # weight = coverage / variance and deviation = excess / coverage, so their product is
-        # excess / variance. In place: these are passes over memory, not arithmetic.
-        excess = torch.addcmul(methylated, coverage, self.reference, value=-1, out=features)
-        variance = torch.addcmul(self.read_variance, coverage, self.donor_variance, out=weight)
-        guess = self._first_guess(excess / variance, torch.div(coverage, variance))
+        # excess / variance.
+        excess = methylated - coverage * self.reference
+        variance = self.read_variance + coverage * self.donor_variance
+        relative = (coverage / variance) @ self.typical_share
+        guess = self._first_guess(excess / variance, relative)
         variance = torch.mm(guess.square(), self.spread).mul_(coverage)
-        # In place, as above, what `_bernoulli_variance` does.
-        mean = torch.mm(guess, self.mean, out=weight)
-        mean.clamp_(_SMALLEST_MEAN, 1 - _SMALLEST_MEAN)
-        variance.add_(mean.addcmul_(mean, mean, value=-1), alpha=self.read_effect)
-        torch.div(coverage, variance, out=weight)
-        excess.div_(variance).div_(self.scale)
+        variance.add_(_bernoulli_variance(guess @ self.mean), alpha=self.read_effect)
+        return excess.div_(variance).div_(self.scale), coverage / variance
 
     def _first_guess(
-        self, weighted: Float[Tensor, "B R"], weight: Float[Tensor, "B R"]
+        self, weighted: Float[Tensor, "B R"], relative: Float[Tensor, " B"]
     ) -> Float[Tensor, "B T"]:
-        # How much more or less this sample tells than one of typical coverage.
-        relative = (weight @ self.typical_share)[:, None]
-        delta = weighted @ self.first_guess / relative.clamp(min=1e-6)
+        """Return proportions from weighted deviations.
+
+        ``relative`` says how much more or less a sample tells than one of typical coverage.
+        """
+        delta = weighted @ self.first_guess / relative[:, None].clamp(min=1e-6)
         proportions = (delta + 1 / len(self.mean)).clamp(min=1e-3)
         return proportions / proportions.sum(dim=1, keepdim=True)
 

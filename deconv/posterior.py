@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deconv.prior import Slab, match_moments, slab_on
+from deconv.prior import Slab, match_moments, odds_of_presence, slab_on
 
 _SWEEPS = 8
 _DAMPING = 0.6
@@ -63,11 +63,12 @@ def _propagate(
         precision = (1 / variance - site).clamp(min=1e-2)
         estimate = (mean / variance - shift) / precision
         std_error = precision.rsqrt()
-        log_odds, matched_mean, matched_variance = match_moments(estimate, std_error, slab)
+        log_weight, matched_mean, matched_variance = match_moments(estimate, std_error, slab)
         new_site = (1 / matched_variance - precision).clamp(1e-3, 1e9)
         new_shift = matched_mean * (new_site + precision) - estimate * precision
         step = 1.0 if sweep == 0 else _DAMPING
         site, shift = torch.lerp(site, new_site, step), torch.lerp(shift, new_shift, step)
+    log_odds = odds_of_presence(log_weight, slab)
     return Posterior(_limited(log_odds), matched_mean, variance.sqrt(), estimate, std_error)
 
 
@@ -92,7 +93,8 @@ def presence_log_odds(
     estimate: Float[Tensor, "B T"], std_error: Float[Tensor, "B T"]
 ) -> Float[Tensor, "B T"]:
     """Return the log odds of presence that `spike_and_slab` gives such an estimate."""
-    return _limited(match_moments(estimate, std_error, slab_on(estimate.device))[0])
+    slab = slab_on(estimate.device)
+    return _limited(odds_of_presence(match_moments(estimate, std_error, slab)[0], slab))
 
 
 def smallest_estimate(

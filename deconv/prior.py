@@ -48,8 +48,8 @@ def slab_on(device: torch.device) -> Slab:
 
 def match_moments(
     mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"], slab: Slab
-) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Return log odds of presence, and mean and variance, of Gaussian times prior."""
+) -> tuple[Float[Tensor, "weights B T"], Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+    """Return log weights of spike and pieces, and mean and variance, of Gaussian times prior."""
     log_mass, middle, spread = _interval(mean, error, slab.low, slab.high)
     log_weight = torch.cat([_spike(mean, error)[None], log_mass + slab.log_density])
     share = log_weight.softmax(dim=0)
@@ -57,9 +57,13 @@ def match_moments(
     total = (of_slab * middle).sum(dim=0)
     within = (of_slab * spread).sum(dim=0)
     between = (of_slab * (middle - total).square()).sum(dim=0) + share[0] * total.square()
+    return log_weight, total, (within + between).clamp(min=1e-10)
+
+
+def odds_of_presence(log_weight: Float[Tensor, "weights B T"], slab: Slab) -> Float[Tensor, "B T"]:
+    """Return the log odds that the fraction is at least the presence threshold."""
     absent, present = log_weight[: 1 + slab.n_absent], log_weight[1 + slab.n_absent :]
-    log_odds = present.logsumexp(dim=0) - absent.logsumexp(dim=0)
-    return log_odds, total, (within + between).clamp(min=1e-10)
+    return present.logsumexp(dim=0) - absent.logsumexp(dim=0)
 
 
 def _spike(mean: Float[Tensor, "B T"], error: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:

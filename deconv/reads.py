@@ -7,12 +7,11 @@ share is methylated, is the same.)
 
 One hash a region serves as two table columns and the level of coverage noise. There are
 two forms of the same arithmetic: tensors, for a GPU, and a compiled loop, for a CPU, which
-keeps all that lies between in the cache (`deconv.compiled`).
+keeps all that lies between in the cache (`deconv.compiled.reads`).
 
 Shape letters: B = samples, T = tissues, R = regions, P = profiles.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,8 @@ from scipy.stats import norm
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from deconv.compiled import draw_rows
+from deconv.compiled.reads import draw_rows
+from deconv.compiled.threads import over_rows
 from deconv.sampling import (
     CELL_BITS,
     N_CELLS,
@@ -96,20 +96,12 @@ class ReadDrawer:
         donors, shares = _present(expected)
         shape = (len(donors), beta.shape[1])
         methylated, coverage = torch.empty(shape), torch.empty(shape)
-        arrays = [
-            tensor.numpy() for tensor in (
-                donors, shares, beta, expected.levels, self._profile, expected.keys
-            )
-        ]  # fmt: skip
-        tables = poisson_table(), normal_levels(), np.float32(self._read_effect)
-        n_threads = min(torch.get_num_threads(), len(donors))
-        ends = [len(donors) * i // n_threads for i in range(n_threads + 1)]
-
-        def rows(first: int, stop: int) -> None:
-            draw_rows(first, stop, *arrays, *tables, methylated.numpy(), coverage.numpy())
-
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(rows, ends[:-1], ends[1:]))
+        over_rows(
+            draw_rows, len(donors),
+            donors, shares, beta, expected.levels, self._profile, expected.keys,
+            poisson_table(), normal_levels(), np.float32(self._read_effect),
+            methylated, coverage,
+        )  # fmt: skip
         return methylated, coverage
 
     def draw_tensors(self, expected: Expected, beta: Float[Tensor, "P R"]) -> Counts:

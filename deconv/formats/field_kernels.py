@@ -6,7 +6,8 @@ Fields are given by where they begin and end; results are written into the last 
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from deconv.compiled.loops import compiled_loop
 
 _MAX_DIGITS = 10
 
@@ -14,7 +15,7 @@ _MAX_DIGITS = 10
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@compiled_loop()
 def cut(text, slot, spaces, begin, end, start, n_fields):
     """Find the fields of all lines: of column i, begin and end into row slot[i] >= 0."""
     line, column, field, line_start = 0, 0, 0, 0
@@ -39,7 +40,7 @@ def cut(text, slot, spaces, begin, end, start, n_fields):
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@compiled_loop()
 def read_integers(text, begin, end, values):
     """Read whole numbers of up to 10 digits; -1 where there is none."""
     for line in range(len(values)):
@@ -58,7 +59,7 @@ def read_integers(text, begin, end, values):
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@compiled_loop()
 def read_decimals(text, begin, end, values):
     """Read numbers such as 12.5; NaN where there is none."""
     for line in range(len(values)):
@@ -80,7 +81,7 @@ def read_decimals(text, begin, end, values):
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@compiled_loop()
 def find_words(text, begin, end, letters, stop, found):
     """Find which of the words, joined in ``letters``, each field is; -1 for another."""
     for line in range(len(found)):
@@ -101,7 +102,7 @@ def find_words(text, begin, end, letters, stop, found):
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@compiled_loop()
 def find_changes(text, begin, end, is_new):
     """Tell whether each field differs from that of the line before."""
     for line in range(len(is_new)):

@@ -11,6 +11,7 @@ from deconv.errors import ConfigError
 from deconv.estimator import AtlasEstimator
 from deconv.evaluate import draw_mixtures, score
 from deconv.losses import LossConfig, loss_terms
+from deconv.mixtures import MixingEngine
 from deconv.model import ModelConfig, TwoStageNetwork
 from deconv.output import called, hard_proportions, soft_proportions
 from deconv.posterior import spike_and_slab
@@ -129,6 +130,21 @@ def test_normal_equations_are_weighted_least_squares_less_the_atlas_error(atlas,
         np.testing.assert_allclose(
             moment[i].numpy(), right + held, rtol=1e-3, atol=1e-3 * abs(right).max()
         )
+
+
+@pytest.mark.parametrize("depth", [3.0, 1000.0])
+def test_compiled_and_tensor_forms_of_the_features_agree(atlas, unseen, depth):
+    config = unseen.config.model_copy(update={"depth": (depth, depth)})
+    deep = MixingEngine(unseen._pool._pure, atlas, config, seed=0, in_atlas=False)
+    batch = deep.batch(0, 21)
+    batch.methylated[3] = batch.coverage[3] = 0  # nothing observed
+    estimator = AtlasEstimator(atlas, read_effect=READ_EFFECT)
+    compiled = estimator.features_compiled(batch.methylated, batch.coverage)
+    tensors = estimator.features_tensors(batch.methylated, batch.coverage)
+    for one, other in zip(compiled, tensors, strict=True):
+        assert (one[3] == 0).all()
+        assert one.abs().max() > 0
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_subtracting_the_atlas_error_removes_the_pull_to_equal_proportions(atlas, unseen):
