@@ -14,7 +14,7 @@ The atlas is known from few donors. Its errors add to the Gram matrix what no ti
 profile has, which would draw all proportions towards equal ones: that part is subtracted
 (corrected least squares for errors in variables; Fuller 1987, Measurement Error Models).
 
-Shape letters: B = samples (b: some of them), R = regions, T = tissues.
+Shape letters: B = samples, R = regions, T = tissues.
 """
 
 import numpy as np
@@ -207,10 +207,9 @@ class AtlasEstimator(nn.Module):
         proportions: Float[Tensor, "B T"],
     ) -> Float[Tensor, " B"]:
         """Return the mean squared residual of the regions observed."""
-        squares = [
-            self.residuals(methylated[rows], coverage[rows], proportions[rows]).square().sum(dim=1)
-            for rows in _cached_rows(coverage)
-        ]
+        n_rows = _CACHED_ROWS if coverage.device.type == "cpu" else max(len(coverage), 1)
+        parts = zip(*(x.split(n_rows) for x in (methylated, coverage, proportions)), strict=True)
+        squares = [self.residuals(*part).square().sum(dim=1) for part in parts]
         return torch.cat(squares) / (coverage > 0).sum(dim=1).clamp(min=1)
 
     def normal_equations(
@@ -243,11 +242,6 @@ class AtlasEstimator(nn.Module):
         """Return normal equations that can be inverted even if two tissues are alike."""
         gram = self.normal_equations(weight.new_zeros(len(weight), len(self.mean)), weight)[0]
         return gram + _RIDGE * torch.eye(len(self.mean))
-
-
-def _cached_rows(array: Float[Tensor, "B R"]) -> list[slice]:
-    n_rows = _CACHED_ROWS if array.device.type == "cpu" else max(len(array), 1)
-    return [slice(first, first + n_rows) for first in range(0, len(array), n_rows)]
 
 
 def _bernoulli_variance(mean: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +17,4 @@ def over_rows(loop: Callable[..., None], n_rows: int, *arguments: Any) -> None:
     ends = [n_rows * i // n_threads for i in range(n_threads + 1)]
     arrays = [x.numpy() if isinstance(x, Tensor) else x for x in arguments]
     with ThreadPoolExecutor(n_threads) as pool:
-        # a loop that fails is heard of when its result is asked for
-        for _ in pool.map(partial(_on_arrays, loop, arrays), ends[:-1], ends[1:]):
-            pass
-
-
-def _on_arrays(loop: Callable[..., None], arrays: list[Any], first: int, stop: int) -> None:
-    loop(first, stop, *arrays)
+        list(pool.map(lambda first, stop: loop(first, stop, *arrays), ends[:-1], ends[1:]))
